@@ -1,0 +1,185 @@
+//! The decision (DESIGN section 3):
+//!
+//! ```text
+//! allow(member, permission, resource) =
+//!     member is active in the tenant
+//!     and grants(member)[permission] & relations(member, resource) is not empty
+//! ```
+//!
+//! Lists, query plans, menus and explanations are derived from the same two sets, so a list can
+//! never disagree with a check.
+
+use super::catalog::{Catalog, PermissionIx, ScopeIx, SectionIx};
+use super::ids::RoleId;
+use super::member::{MemberStatus, Subject};
+use super::relation::{Relation, RelationSet};
+use super::resource::{Attribute, Relations, Resource};
+
+/// Why the answer is what it is. Stable: clients branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DecisionReason {
+    /// Allowed: one of the member's roles grants it.
+    GrantedByRole,
+    /// Allowed: every active member holds it.
+    GrantedToEveryone,
+    /// Denied: no such tenant, or it is deleted.
+    TenantNotFound,
+    /// Denied: no such member in the tenant.
+    MemberNotFound,
+    /// Denied: the member is archived.
+    MemberArchived,
+    /// Denied: none of its roles holds the permission.
+    PermissionNotGranted,
+    /// Denied: held, but the member does not stand to the resource as its scope asks.
+    OutOfScope,
+    /// Denied: held for some resources only, and none was named.
+    ResourceRequired,
+    /// Denied: what was said of the resource does not suffice, and more could have allowed it.
+    ResourceAttributeRequired,
+}
+
+impl DecisionReason {
+    /// Whether it is a reason to allow.
+    #[must_use]
+    pub const fn allows(self) -> bool {
+        matches!(self, DecisionReason::GrantedByRole | DecisionReason::GrantedToEveryone)
+    }
+}
+
+/// A role that allowed it, and the scope it was granted at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedBy {
+    /// The role.
+    pub role: RoleId,
+    /// The scope; none for an unscoped permission.
+    pub scope: Option<ScopeIx>,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Why; tells the verdict too.
+    pub reason: DecisionReason,
+    /// The roles that allowed it; where it was denied as out of reach, those that hold it.
+    pub decided_by: Vec<DecidedBy>,
+    /// The attributes that should have been said, for
+    /// [`DecisionReason::ResourceAttributeRequired`].
+    pub missing: Vec<Attribute>,
+}
+
+impl Decision {
+    /// A denial that no role has to do with.
+    #[must_use]
+    pub fn denied(reason: DecisionReason) -> Self {
+        Decision { reason, decided_by: Vec::new(), missing: Vec::new() }
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.reason.allows()
+    }
+}
+
+impl Subject {
+    /// What the member is granted of a permission: the union over its roles and what everyone has.
+    /// Nothing when archived.
+    #[must_use]
+    pub fn granted(&self, catalog: &Catalog, permission: PermissionIx) -> RelationSet {
+        if self.status != MemberStatus::Active {
+            return RelationSet::EMPTY;
+        }
+        self.roles.iter().fold(catalog.base(permission), |granted, (_, role)| {
+            granted.union(role.reach(permission).relations)
+        })
+    }
+
+    /// Decides one question. `resource` is what the caller said, with how the member stands to it.
+    #[must_use]
+    pub fn decide(
+        &self,
+        catalog: &Catalog,
+        permission: PermissionIx,
+        resource: Option<&Resource>,
+    ) -> Decision {
+        if self.status != MemberStatus::Active {
+            return Decision::denied(DecisionReason::MemberArchived);
+        }
+        let granted = self.granted(catalog, permission);
+        if granted.is_empty() {
+            return Decision::denied(DecisionReason::PermissionNotGranted);
+        }
+        let relations = match resource {
+            Some(resource) => Relations::between(&self.id, &self.teams, resource),
+            None => {
+                let any = RelationSet::EMPTY.with(Relation::Any);
+                Relations { holding: any, possible: any }
+            }
+        };
+        if granted.intersects(relations.holding) {
+            let decided_by = self.holders(permission, relations.holding);
+            let reason = if decided_by.is_empty() {
+                DecisionReason::GrantedToEveryone
+            } else {
+                DecisionReason::GrantedByRole
+            };
+            return Decision { reason, decided_by, missing: Vec::new() };
+        }
+        let decided_by = self.holders(permission, RelationSet::ANY);
+        let Some(resource) = resource else {
+            return Decision {
+                reason: DecisionReason::ResourceRequired,
+                decided_by,
+                missing: Vec::new(),
+            };
+        };
+        let open = granted.intersection(relations.possible);
+        let missing = Attribute::ALL
+            .into_iter()
+            .filter(|attribute| !resource.says(*attribute) && attribute.tells().intersects(open))
+            .collect();
+        let reason = if open.is_empty() {
+            DecisionReason::OutOfScope
+        } else {
+            DecisionReason::ResourceAttributeRequired
+        };
+        Decision { reason, decided_by, missing }
+    }
+
+    /// The roles that give some of these relations.
+    fn holders(&self, permission: PermissionIx, relations: RelationSet) -> Vec<DecidedBy> {
+        let giving = self.roles.iter().filter_map(|(role, compiled)| {
+            let reach = compiled.reach(permission);
+            reach
+                .relations
+                .intersects(relations)
+                .then(|| DecidedBy { role: role.clone(), scope: reach.scope })
+        });
+        giving.collect()
+    }
+
+    /// Every permission that the member is granted anything of, in the catalog's order.
+    pub fn effective<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+    ) -> impl Iterator<Item = (PermissionIx, RelationSet)> + 'a {
+        catalog
+            .permissions()
+            .map(|(permission, _)| (permission, self.granted(catalog, permission)))
+            .filter(|(_, granted)| !granted.is_empty())
+    }
+
+    /// The sections that its menus show: those with a permission it holds, in them or below them.
+    #[must_use]
+    pub fn visible_sections(&self, catalog: &Catalog) -> Vec<SectionIx> {
+        let mut visible = std::collections::BTreeSet::new();
+        for (permission, _) in self.effective(catalog) {
+            let mut section = Some(catalog.permission(permission).section);
+            while let Some(ix) = section {
+                visible.insert(ix);
+                section = catalog.section(ix).parent;
+            }
+        }
+        visible.into_iter().collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! Ids that callers give, and how long a text may be.
+//!
+//! Ids are opaque, case-sensitive and compared byte by byte. Each kind has its own type, so that a
+//! team's id cannot be taken for a member's.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest id, in bytes.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// Why a text cannot be an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// More than [`MAX_ID_BYTES`] bytes.
+    #[error("is {0} bytes long; the limit is {MAX_ID_BYTES}")]
+    TooLong(usize),
+    /// It has a control character, which no log or URL carries safely.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+fn check(text: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        Err(IdError::Empty)
+    } else if text.len() > MAX_ID_BYTES {
+        Err(IdError::TooLong(text.len()))
+    } else if text.chars().any(char::is_control) {
+        Err(IdError::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a text as it is, if it can be an id.
+            ///
+            /// # Errors
+            /// [`IdError`] when it is empty, too long or has control characters.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                check(text)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// An id that is known to be well-formed: read back from the database, or made by us.
+            #[must_use]
+            pub fn trusted(text: &str) -> Self {
+                Self(Arc::from(text))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// One customer of the platform.
+    TenantId
+}
+id! {
+    /// A person in a tenant.
+    MemberId
+}
+id! {
+    /// A team or group of members.
+    TeamId
+}
+id! {
+    /// A role: a default role's id from the catalog (`pro_agent`), or one made by us for a custom
+    /// role (a UUID, so that the two can never meet: catalog ids have no dashes).
+    RoleId
+}
+
+impl RoleId {
+    /// A new id for a custom role.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self::trusted(&uuid::Uuid::now_v7().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_as_it_is_or_refused() {
+        let longest = "é".repeat(64);
+        for good in ["a", " A ", "가나다", longest.as_str()] {
+            assert_eq!(MemberId::parse(good).map(|id| id.to_string()), Ok(good.to_owned()));
+        }
+        let too_long = "x".repeat(129);
+        for (bad, why) in [
+            ("", IdError::Empty),
+            (too_long.as_str(), IdError::TooLong(129)),
+            ("a\nb", IdError::ControlCharacter),
+            ("a\u{0}", IdError::ControlCharacter),
+            ("\u{85}", IdError::ControlCharacter),
+        ] {
+            assert_eq!(MemberId::parse(bad), Err(why), "{bad:?}");
+        }
+        assert_ne!(MemberId::parse("Kim"), MemberId::parse("kim"));
+    }
+}

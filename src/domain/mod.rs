@@ -1,0 +1,19 @@
+//! Roles and decisions, pure and synchronous: no database, no network, no clock of its own. A
+//! reader understands the product from here alone.
+//!
+//! Start with [`decision`], then [`role`] and [`grant`], then [`catalog`].
+
+pub mod catalog;
+pub mod decision;
+pub mod grant;
+pub mod ids;
+pub mod member;
+pub mod name;
+pub mod plan;
+pub mod relation;
+pub mod resource;
+pub mod role;
+pub mod tenant;
+mod time;
+
+pub use time::Timestamp;

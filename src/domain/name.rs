@@ -1,0 +1,168 @@
+//! Names of roles: what people type, and when two of them are the same.
+
+use std::fmt;
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use serde::{Deserialize, Serialize};
+
+/// The longest role name, in characters.
+pub const MAX_NAME_CHARS: usize = 100;
+/// The longest role description, in characters.
+pub const MAX_DESCRIPTION_CHARS: usize = 1000;
+
+/// Why a text cannot be a name or a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Nothing is left after trimming.
+    #[error("must not be empty")]
+    Empty,
+    /// Too many characters.
+    #[error("has {length} characters; the limit is {limit}")]
+    TooLong {
+        /// How many it has.
+        length: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// It has a character that nobody sees: control, direction override, zero width space.
+    #[error("must not contain the invisible character U+{:04X}", *.0 as u32)]
+    Invisible(char),
+}
+
+/// What makes two names equal: NFKC, trimmed, case folded (DESIGN section 2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NameKey(String);
+
+impl NameKey {
+    /// The key of any text.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+        let folded = CaseMapper::new().fold_string(nfkc.normalize(name).trim()).into_owned();
+        // Folding can leave a text that is no longer composed.
+        NameKey(nfkc.normalize(&folded).trim().to_owned())
+    }
+
+    /// The key as text, for the database's unique index.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A role's name: trimmed, 1 to [`MAX_NAME_CHARS`] characters, all of them visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoleName(String);
+
+impl RoleName {
+    /// Takes what somebody typed.
+    ///
+    /// # Errors
+    /// [`TextError`] when it cannot be a name.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        let name = text.trim();
+        if name.is_empty() || NameKey::of(name).0.is_empty() {
+            return Err(TextError::Empty);
+        }
+        check(name, MAX_NAME_CHARS, |_| false)?;
+        Ok(RoleName(name.to_owned()))
+    }
+
+    /// A name that is known to be well-formed: read back from the database.
+    #[must_use]
+    pub fn trusted(name: &str) -> Self {
+        RoleName(name.to_owned())
+    }
+
+    /// The name as typed, trimmed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it is compared by.
+    #[must_use]
+    pub fn key(&self) -> NameKey {
+        NameKey::of(&self.0)
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Takes a description: trimmed, may be empty, may have line breaks and tabs.
+///
+/// # Errors
+/// [`TextError`] when it is too long or has invisible characters.
+pub fn parse_description(text: &str) -> Result<String, TextError> {
+    let description = text.trim();
+    check(description, MAX_DESCRIPTION_CHARS, |c| matches!(c, '\n' | '\r' | '\t'))?;
+    Ok(description.to_owned())
+}
+
+fn check(text: &str, limit: usize, tolerated: impl Fn(char) -> bool) -> Result<(), TextError> {
+    let length = text.chars().count();
+    if length > limit {
+        return Err(TextError::TooLong { length, limit });
+    }
+    match text.chars().find(|c| is_invisible(*c) && !tolerated(*c)) {
+        Some(c) => Err(TextError::Invisible(c)),
+        None => Ok(()),
+    }
+}
+
+/// Characters that would let two different names look the same, or break a line of a log. Joiners
+/// stay allowed: scripts and emoji need them.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}' | '\u{FEFF}')
+        || ('\u{202A}'..='\u{202E}').contains(&c)
+        || ('\u{2060}'..='\u{206F}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_after_nfkc_trimming_and_case_folding() {
+        for (left, right) in [
+            ("Night Shift", " night shift "),
+            ("Straße", "STRASSE"),
+            ("Ｂｉｌｌｉｎｇ", "billing"),
+            ("ﬁnance", "FINANCE"),
+            ("Café", "Cafe\u{301}"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("야간 팀", "\u{110B}\u{1163}\u{1100}\u{1161}\u{11AB} 팀"),
+            ("\u{3000}Team", "team"),
+        ] {
+            assert_eq!(NameKey::of(left), NameKey::of(right), "{left} / {right}");
+        }
+        assert_ne!(NameKey::of("Night Shift"), NameKey::of("Nightshift"));
+    }
+
+    #[test]
+    fn names_are_trimmed_or_refused() {
+        assert_eq!(RoleName::parse("  Team lead ").map(|n| n.to_string()), Ok("Team lead".into()));
+        assert!(RoleName::parse(&"é".repeat(100)).is_ok());
+        let too_long = "é".repeat(101);
+        for (bad, why) in [
+            ("", TextError::Empty),
+            (" \u{3000} ", TextError::Empty),
+            (too_long.as_str(), TextError::TooLong { length: 101, limit: 100 }),
+            ("a\tb", TextError::Invisible('\t')),
+            ("a\u{202E}b", TextError::Invisible('\u{202E}')),
+            ("a\u{200B}b", TextError::Invisible('\u{200B}')),
+        ] {
+            assert_eq!(RoleName::parse(bad), Err(why), "{bad:?}");
+        }
+        assert_eq!(parse_description(" two\nlines "), Ok("two\nlines".into()));
+        assert_eq!(parse_description("a\u{0}"), Err(TextError::Invisible('\u{0}')));
+        assert!(parse_description(&"x".repeat(1001)).is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! The ticket, conversation or article that a question is about, as the caller describes it.
+
+use super::ids::{MemberId, TeamId};
+use super::relation::{Relation, RelationSet};
+
+/// What the caller says of one resource. We do not store resources.
+///
+/// **Absent is not empty**: `None` means "not said", an empty list means "nobody" or "no team".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resource {
+    /// The caller's id for it; carried through to the answer, never decided on.
+    pub id: String,
+    /// The members it is assigned to.
+    pub assignees: Option<Vec<MemberId>>,
+    /// The teams it is in.
+    pub teams: Option<Vec<TeamId>>,
+    /// Who made it; `Some(None)` says that no member did.
+    pub creator: Option<Option<MemberId>>,
+    /// Those who follow it or collaborate on it.
+    pub participants: Option<Vec<MemberId>>,
+    /// Whether it is shared with everyone in the tenant.
+    pub public: Option<bool>,
+}
+
+/// An attribute of a resource that the caller may have left unsaid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attribute {
+    /// [`Resource::assignees`]
+    Assignees,
+    /// [`Resource::teams`]
+    Teams,
+    /// [`Resource::creator`]
+    Creator,
+    /// [`Resource::participants`]
+    Participants,
+    /// [`Resource::public`]
+    Public,
+}
+
+impl Attribute {
+    /// Every attribute.
+    pub const ALL: [Attribute; 5] = [
+        Attribute::Assignees,
+        Attribute::Teams,
+        Attribute::Creator,
+        Attribute::Participants,
+        Attribute::Public,
+    ];
+
+    /// The field's name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Attribute::Assignees => "assignees",
+            Attribute::Teams => "teams",
+            Attribute::Creator => "creator_id",
+            Attribute::Participants => "participants",
+            Attribute::Public => "public",
+        }
+    }
+
+    /// The relations that cannot be told without it.
+    #[must_use]
+    pub fn tells(self) -> RelationSet {
+        let relations: &[Relation] = match self {
+            Attribute::Assignees => &[
+                Relation::Assignee,
+                Relation::Unassigned,
+                Relation::TeamUnassigned,
+                Relation::Pool,
+            ],
+            Attribute::Teams => &[Relation::Team, Relation::TeamUnassigned, Relation::Pool],
+            Attribute::Creator => &[Relation::Creator],
+            Attribute::Participants => &[Relation::Participant],
+            Attribute::Public => &[Relation::Public],
+        };
+        relations.iter().copied().collect()
+    }
+}
+
+impl Resource {
+    /// Whether the caller said this attribute.
+    #[must_use]
+    pub fn says(&self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::Assignees => self.assignees.is_some(),
+            Attribute::Teams => self.teams.is_some(),
+            Attribute::Creator => self.creator.is_some(),
+            Attribute::Participants => self.participants.is_some(),
+            Attribute::Public => self.public.is_some(),
+        }
+    }
+}
+
+/// How one member stands to one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relations {
+    /// What holds, by what was said. A relation whose attribute was not said does not hold.
+    pub holding: RelationSet,
+    /// What holds or could hold, had the caller said everything.
+    pub possible: RelationSet,
+}
+
+impl Relations {
+    /// How a member, known by id and teams, stands to the resource.
+    #[must_use]
+    pub fn between(member: &MemberId, teams: &[TeamId], resource: &Resource) -> Self {
+        let assigned_to_me = resource.assignees.as_ref().map(|ids| ids.contains(member));
+        let nobody_assigned = resource.assignees.as_ref().map(Vec::is_empty);
+        let in_my_team = match &resource.teams {
+            Some(ids) => Some(ids.iter().any(|id| teams.contains(id))),
+            // Whatever its teams are, none is mine when I am in none.
+            None if teams.is_empty() => Some(false),
+            None => None,
+        };
+        let in_no_team = resource.teams.as_ref().map(Vec::is_empty);
+
+        let mut relations = Relations {
+            holding: RelationSet::EMPTY.with(Relation::Any),
+            possible: RelationSet::EMPTY.with(Relation::Any),
+        };
+        for (relation, holds) in [
+            (Relation::Assignee, assigned_to_me),
+            (Relation::Team, in_my_team),
+            (Relation::Unassigned, nobody_assigned),
+            (Relation::TeamUnassigned, both(nobody_assigned, in_my_team)),
+            (Relation::Pool, both(nobody_assigned, in_no_team)),
+            (
+                Relation::Creator,
+                resource.creator.as_ref().map(|creator| creator.as_ref() == Some(member)),
+            ),
+            (Relation::Participant, resource.participants.as_ref().map(|ids| ids.contains(member))),
+            (Relation::Public, resource.public),
+        ] {
+            if holds == Some(true) {
+                relations.holding = relations.holding.with(relation);
+            }
+            if holds != Some(false) {
+                relations.possible = relations.possible.with(relation);
+            }
+        }
+        relations
+    }
+}
+
+/// Three-valued "and": false wins over "not said".
+fn both(left: Option<bool>, right: Option<bool>) -> Option<bool> {
+    match (left, right) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relate(resource: &Resource, teams: &[&str]) -> (Vec<&'static str>, Vec<&'static str>) {
+        let teams: Vec<_> = teams.iter().map(|id| TeamId::trusted(id)).collect();
+        let relations = Relations::between(&MemberId::trusted("me"), &teams, resource);
+        let unsure = relations.possible.iter().filter(|r| !relations.holding.contains(*r));
+        (
+            relations.holding.iter().map(Relation::name).collect(),
+            unsure.map(Relation::name).collect(),
+        )
+    }
+
+    fn members(ids: &[&str]) -> Option<Vec<MemberId>> {
+        Some(ids.iter().map(|id| MemberId::trusted(id)).collect())
+    }
+
+    fn teams(ids: &[&str]) -> Option<Vec<TeamId>> {
+        Some(ids.iter().map(|id| TeamId::trusted(id)).collect())
+    }
+
+    #[test]
+    fn what_was_said_decides_and_what_was_not_said_stays_open() {
+        let nothing = Resource::default();
+        assert_eq!(
+            relate(&nothing, &["t1"]),
+            (
+                vec!["any"],
+                vec![
+                    "assignee",
+                    "team",
+                    "unassigned",
+                    "team_unassigned",
+                    "pool",
+                    "creator",
+                    "participant",
+                    "public"
+                ]
+            )
+        );
+        let said = Resource {
+            creator: Some(None),
+            participants: Some(vec![]),
+            public: Some(false),
+            ..Resource::default()
+        };
+        // A member of no team needs no team list to know that none is theirs.
+        assert_eq!(
+            relate(&Resource { assignees: members(&[]), ..said.clone() }, &[]),
+            (vec!["any", "unassigned"], vec!["pool"])
+        );
+        assert_eq!(
+            relate(&Resource { assignees: members(&["other"]), ..said.clone() }, &["t1"]),
+            (vec!["any"], vec!["team"])
+        );
+        assert_eq!(
+            relate(&Resource { teams: teams(&[]), ..said.clone() }, &["t1"]),
+            (vec!["any"], vec!["assignee", "unassigned", "pool"])
+        );
+        assert_eq!(
+            relate(
+                &Resource { assignees: members(&[]), teams: teams(&[]), ..said.clone() },
+                &["t1"]
+            ),
+            (vec!["any", "unassigned", "pool"], vec![])
+        );
+        assert_eq!(
+            relate(
+                &Resource { assignees: members(&[]), teams: teams(&["t2", "t1"]), ..said.clone() },
+                &["t1"]
+            ),
+            (vec!["any", "team", "unassigned", "team_unassigned"], vec![])
+        );
+        assert_eq!(
+            relate(
+                &Resource {
+                    id: "42".into(),
+                    assignees: members(&["me", "other"]),
+                    teams: teams(&["t1"]),
+                    creator: Some(Some(MemberId::trusted("me"))),
+                    participants: members(&["me"]),
+                    public: Some(true),
+                },
+                &["t1"]
+            ),
+            (vec!["any", "assignee", "team", "creator", "participant", "public"], vec![])
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Rolegate
+pub mod domain;
+pub mod store;

@@ -1,0 +1,103 @@
+//! What the rest of the service relies on, whatever keeps the data.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::catalog::{Catalog, CatalogRef};
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::member::Subject;
+
+/// Why the store could not do what it was asked. Never carries SQL, values or addresses for the
+/// caller: those go to the log only.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer, is full, locked for too long, or broken. The text is for the
+    /// operator.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A row that cannot be understood: corruption, or a newer program wrote it.
+    #[error("the database holds something that this program does not understand: {0}")]
+    Corrupt(String),
+}
+
+/// How fresh a decision must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// Whatever is at hand.
+    #[default]
+    MinimizeLatency,
+    /// At least this revision of the tenant.
+    AtLeast(u64),
+    /// What the database says now.
+    FullyConsistent,
+}
+
+/// A tenant as decisions need it, at one state.
+#[derive(Debug, Clone)]
+pub struct TenantView {
+    /// The catalog that it is decided by.
+    pub catalog: Arc<Catalog>,
+    /// The state that everything in here belongs to.
+    pub revision: u64,
+    /// The members that were asked for and exist.
+    pub members: HashMap<MemberId, Arc<Subject>>,
+}
+
+/// Where decisions get what they need. Implemented by the database and, in front of it, by the
+/// cache; both give the same answers.
+pub trait DecisionSource: Send + Sync + 'static {
+    /// The tenant and some of its members at one state; `None` when there is no such tenant in
+    /// use.
+    fn view(
+        &self,
+        tenant: &TenantId,
+        members: &[MemberId],
+        freshness: Freshness,
+    ) -> impl Future<Output = Result<Option<TenantView>, StoreError>> + Send;
+}
+
+/// What a committed write touched: what followers must forget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Touched {
+    /// These members.
+    Members(Vec<MemberId>),
+    /// These roles. A deletion with reassignment names both roles, and no member.
+    Roles(Vec<RoleId>),
+    /// Nothing that a decision depends on (a plan, say).
+    Nothing,
+    /// Everything: the tenant was made, deleted, restored or moved to another catalog version.
+    Tenant,
+}
+
+/// One committed change. Revisions of a tenant are dense: each change is one more than the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its revision after the change.
+    pub revision: u64,
+    /// What it touched.
+    pub touched: Touched,
+}
+
+/// Told of every change right after its commit, before the writer gets its answer.
+pub trait ChangeListener: Send + Sync + 'static {
+    /// The change is committed.
+    fn committed(&self, change: &Change);
+    /// A commit failed in a way that leaves open whether it happened: forget the tenant.
+    fn uncertain(&self, tenant: &TenantId);
+}
+
+/// A catalog version as recorded in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedCatalog {
+    /// Id and version.
+    pub reference: CatalogRef,
+    /// Hash of the content, see [`Catalog::hash`].
+    pub hash: String,
+    /// Its TOML.
+    pub source: String,
+}
