@@ -10,6 +10,7 @@ pub mod ids;
 pub mod member;
 pub mod name;
 pub mod plan;
+pub mod refusal;
 pub mod relation;
 pub mod resource;
 pub mod role;

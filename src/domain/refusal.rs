@@ -1,0 +1,232 @@
+//! Why a request is refused: one type for every guard, with the values that a client needs to do
+//! something about it. How it becomes a status is the API's business.
+
+use super::grant::GrantProblem;
+use super::ids::{MemberId, RoleId, TenantId};
+
+/// Something wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, such as `grants[3].scope`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// It must be set.
+    Required,
+    /// It is too long.
+    TooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+        /// What is counted: `bytes` or `characters`.
+        unit: &'static str,
+    },
+    /// Its value cannot be; the text says what can.
+    Invalid(String),
+    /// The list has too many entries.
+    TooManyItems {
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The same id stands in the list already.
+    Duplicate {
+        /// The id.
+        id: String,
+    },
+    /// The field mask is empty or names what cannot be changed.
+    FieldMask {
+        /// The paths that can be named.
+        allowed: &'static [&'static str],
+    },
+    /// The catalog has no such permission (outside a list of grants).
+    UnknownPermission {
+        /// As it was given.
+        permission: String,
+    },
+    /// Something about a grant.
+    Grant(GrantProblem),
+    /// No such role in the tenant.
+    UnknownRole {
+        /// As it was given.
+        role: String,
+    },
+    /// More roles than a member may hold.
+    TooManyRoles {
+        /// How many it has.
+        count: usize,
+        /// How many the catalog allows.
+        limit: usize,
+    },
+    /// No such catalog, or version of it.
+    UnknownCatalog {
+        /// As it was given.
+        catalog: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The catalog has no such plan.
+    UnknownPlan {
+        /// As it was given.
+        plan: String,
+        /// What there is; empty: the catalog has no plans.
+        known: Vec<String>,
+    },
+    /// Not a page token of this query.
+    PageToken,
+    /// Garbled, cut or forged.
+    ConsistencyTokenInvalid,
+    /// Another database's, or of an older epoch.
+    ConsistencyTokenForeign,
+    /// Of other tenants only.
+    ConsistencyTokenOtherTenant,
+    /// Not the text that must be sent back.
+    Confirmation {
+        /// The text.
+        expected: String,
+    },
+    /// The role being deleted.
+    ReassignmentToItself,
+}
+
+impl Violation {
+    /// A violation of a field.
+    #[must_use]
+    pub fn new(field: impl Into<String>, problem: Problem) -> Self {
+        Violation { field: field.into(), problem }
+    }
+}
+
+/// Why a request is refused. A refused request has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request by itself is wrong: every violation at once, never empty.
+    Invalid(Vec<Violation>),
+    /// No such tenant, or not for this caller.
+    TenantNotFound(TenantId),
+    /// No such role in the tenant.
+    RoleNotFound(RoleId),
+    /// No such member in the tenant.
+    MemberNotFound(MemberId),
+    /// The id is taken.
+    TenantAlreadyExists(TenantId),
+    /// The id is taken.
+    MemberAlreadyExists(MemberId),
+    /// Another role has an equal name; `role` is that role.
+    RoleNameTaken {
+        /// The name as given.
+        name: String,
+        /// Who has it.
+        role: RoleId,
+    },
+    /// Default roles cannot be changed.
+    DefaultRoleImmutable(RoleId),
+    /// Active members hold it.
+    RoleAssigned {
+        /// The role.
+        role: RoleId,
+        /// How many.
+        active_members: u64,
+    },
+    /// The catalog asks where the role's members go.
+    ReassignmentRequired {
+        /// The role.
+        role: RoleId,
+        /// Active members who hold it.
+        active_members: u64,
+        /// Archived members who hold it.
+        archived_members: u64,
+    },
+    /// The catalog knows no reassignment.
+    ReassignmentNotSupported,
+    /// No active owner would be left.
+    LastOwner {
+        /// The tenant.
+        tenant: TenantId,
+        /// The owner's role.
+        owner_role: RoleId,
+    },
+    /// Not newer than what the tenant is on.
+    CatalogNotNewer {
+        /// The tenant's version.
+        current: u32,
+        /// The version asked for.
+        requested: u32,
+    },
+    /// Roles would gain something, and the caller has not said that it has seen that.
+    CatalogWidensAccess {
+        /// Those roles' ids; an empty id stands for what everyone has.
+        roles: Vec<String>,
+    },
+    /// Something of the tenant has no place in the newer version.
+    CatalogMoveBlocked {
+        /// What, and what to do.
+        detail: String,
+    },
+    /// Only a deleted tenant can be brought back or purged.
+    TenantNotDeleted(TenantId),
+    /// It must be brought back first.
+    TenantDeleted(TenantId),
+    /// The request id stands for another request.
+    RequestIdReused {
+        /// The id.
+        request_id: String,
+    },
+    /// The database is behind a token that it has signed itself.
+    ConsistencyTokenAhead,
+    /// Not as the caller last read it.
+    EtagMismatch {
+        /// The current one.
+        current: String,
+    },
+    /// The plan is used up.
+    CustomRoleLimit {
+        /// The plan.
+        plan: String,
+        /// How many it allows.
+        limit: u32,
+        /// How many there are.
+        current: u64,
+    },
+    /// Actors come with a later version.
+    ActorNotSupported,
+}
+
+impl Refusal {
+    /// A refusal for one field.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, problem: Problem) -> Self {
+        Refusal::Invalid(vec![Violation::new(field, problem)])
+    }
+
+    /// A refusal for a list of grants under the given field.
+    #[must_use]
+    pub fn grants(field: &str, problems: Vec<GrantProblem>) -> Self {
+        let violations = problems.into_iter().map(|problem| {
+            let path = match &problem {
+                GrantProblem::UnknownPermission { index, .. }
+                | GrantProblem::Duplicate { index, .. }
+                | GrantProblem::NeverGrantable { index, .. }
+                | GrantProblem::HeldByEveryone { index, .. } => {
+                    format!("{field}[{index}].permission")
+                }
+                GrantProblem::UnknownScope { index, .. }
+                | GrantProblem::ScopeRequired { index, .. }
+                | GrantProblem::ScopeNotAllowed { index, .. } => format!("{field}[{index}].scope"),
+                GrantProblem::RequirementMissing { index: Some(index), .. } => {
+                    format!("{field}[{index}]")
+                }
+                GrantProblem::RequirementMissing { index: None, .. } => field.to_owned(),
+            };
+            Violation::new(path, Problem::Grant(problem))
+        });
+        Refusal::Invalid(violations.collect())
+    }
+}
