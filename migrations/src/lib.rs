@@ -6,7 +6,12 @@ mod columns;
 mod m0001_initial;
 
 use sea_orm_migration::async_trait::async_trait;
-use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbErr, EntityTrait};
+use sea_orm_migration::{
+    IntoSchemaManagerConnection, MigrationTrait, SchemaManager, seaql_migrations,
+};
+
+pub use sea_orm_migration::MigratorTrait;
 
 /// All migrations, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -17,4 +22,21 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![Box::new(m0001_initial::Migration)]
     }
+}
+
+/// The names of the migrations that a database has had, none if it is empty. Only reads: the
+/// migrator's own way makes its table first, and fails over names that it does not know.
+///
+/// # Errors
+/// What the database says.
+pub async fn applied<'c, C>(connection: &'c C) -> Result<Vec<String>, DbErr>
+where
+    C: ConnectionTrait,
+    &'c C: IntoSchemaManagerConnection<'c>,
+{
+    if !SchemaManager::new(connection).has_table("seaql_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let rows = seaql_migrations::Entity::find().all(connection).await?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
 }

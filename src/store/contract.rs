@@ -20,6 +20,10 @@ pub enum StoreError {
     /// A row that cannot be understood: corruption, or a newer program wrote it.
     #[error("the database holds something that this program does not understand: {0}")]
     Corrupt(String),
+    /// An id or a unique name was taken by a write that came first. Nothing was written; whoever
+    /// looks again sees what is in the way.
+    #[error("another write came first")]
+    Conflict,
 }
 
 /// How fresh a decision must be.
@@ -83,7 +87,8 @@ pub struct Change {
     pub touched: Touched,
 }
 
-/// Told of every change right after its commit, before the writer gets its answer.
+/// Told of every change right after its commit, before the writer gets its answer. Two changes of
+/// one tenant may be told in either order: what counts is their revisions.
 pub trait ChangeListener: Send + Sync + 'static {
     /// The change is committed.
     fn committed(&self, change: &Change);

@@ -1,5 +1,31 @@
 //! Where tenants, roles and members are kept: the contract, and its SeaORM implementation.
+//!
+//! The only place that knows tables and transactions. A [`ReadTx`] sees one state; a [`WriteTx`]
+//! is one change of one tenant, and everything that a `ReadTx` can read can be read in it too.
 
+mod audit;
+mod catalogs;
 mod contract;
+mod entity;
+mod error;
+mod housekeeping;
+mod members;
+mod open;
+mod read;
+mod requests;
+mod rows;
+mod source;
+mod sql;
+mod write;
 
+pub use audit::{AuditEntry, AuditEvent, AuditFilter};
+pub use catalogs::RecordOutcome;
 pub use contract::*;
+pub use error::OpenError;
+pub use members::{MemberFilter, RoleCount};
+pub use open::{DatabaseIdentity, OpenOptions};
+pub use read::ReadTx;
+pub use requests::{Remembered, RequestKey};
+pub use source::Seen;
+pub use sql::SqlStore;
+pub use write::WriteTx;

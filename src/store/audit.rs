@@ -1,0 +1,215 @@
+//! The audit trail: who did what through which caller, and what was before and after.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::SelectStatement,
+};
+use serde_json::Value;
+
+use super::StoreError;
+use super::entity::{audit, audit_subject};
+use super::read::{CHUNK, ReadTx};
+use super::rows::{corrupt, count, from_json, stored, to_json};
+use crate::domain::Timestamp;
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+
+const ROLE: &str = "role";
+const MEMBER: &str = "member";
+
+/// What is to be remembered of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// The service that called.
+    pub caller: String,
+    /// The member on whose behalf.
+    pub actor: Option<MemberId>,
+    /// The call, such as `CreateRole`.
+    pub method: String,
+    /// The caller's id for the request.
+    pub request_id: Option<String>,
+    /// The roles it was about. Read back in the order of their ids, each once.
+    pub roles: Vec<RoleId>,
+    /// The members it was about. Read back in the order of their ids, each once.
+    pub members: Vec<MemberId>,
+    /// What was before.
+    pub before: Option<Value>,
+    /// What was after.
+    pub after: Option<Value>,
+}
+
+/// An entry of the trail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditEvent {
+    /// Its place in the trail.
+    pub seq: u64,
+    /// The tenant's revision: the one that the call made, or the one that it was refused at.
+    pub revision: u64,
+    /// What was done.
+    pub entry: AuditEntry,
+    /// Why it was refused, if it was.
+    pub refusal: Option<String>,
+}
+
+/// Which events are wanted; the default is all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Done by this member.
+    pub actor: Option<MemberId>,
+    /// About this role.
+    pub role: Option<RoleId>,
+    /// About this member.
+    pub member: Option<MemberId>,
+    /// At this time or later.
+    pub from: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
+}
+
+impl ReadTx {
+    /// Audit events, newest first; those before `before_seq` if it is given.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn audit_events(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        before_seq: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let AuditFilter { actor, role, member, from, until } = filter;
+        let rows = audit::Entity::find()
+            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+            .apply_if(before_seq, |query, seq| query.filter(audit::COLUMN.seq.lt(stored(seq))))
+            .apply_if(actor.as_ref(), |query, actor| {
+                query.filter(audit::COLUMN.actor.eq(actor.as_str()))
+            })
+            .apply_if(role.as_ref(), |query, role| {
+                query.filter(audit::COLUMN.seq.in_subquery(about(tenant, ROLE, role.as_str())))
+            })
+            .apply_if(member.as_ref(), |query, member| {
+                query.filter(audit::COLUMN.seq.in_subquery(about(tenant, MEMBER, member.as_str())))
+            })
+            .apply_if(*from, |query, from| query.filter(audit::COLUMN.at.gte(from.0)))
+            .apply_if(*until, |query, until| query.filter(audit::COLUMN.at.lt(until.0)))
+            .order_by_desc(audit::COLUMN.seq)
+            .limit(limit)
+            .all(&self.tx)
+            .await?;
+
+        let mut subjects = HashMap::new();
+        for rows in rows.chunks(CHUNK) {
+            let found = audit_subject::Entity::find()
+                .filter(audit_subject::COLUMN.audit_seq.is_in(rows.iter().map(|row| row.seq)))
+                .order_by_asc(audit_subject::COLUMN.subject_id)
+                .all(&self.tx)
+                .await?;
+            for subject in found {
+                let (roles, members): &mut (Vec<_>, Vec<_>) =
+                    subjects.entry(subject.audit_seq).or_default();
+                match subject.kind.as_str() {
+                    ROLE => roles.push(RoleId::trusted(&subject.subject_id)),
+                    MEMBER => members.push(MemberId::trusted(&subject.subject_id)),
+                    _ => {
+                        let key = subject.audit_seq.to_string();
+                        return Err(corrupt("audit_subjects.kind", &key));
+                    }
+                }
+            }
+        }
+        rows.into_iter()
+            .map(|row| {
+                let (roles, members) = subjects.remove(&row.seq).unwrap_or_default();
+                event(row, roles, members)
+            })
+            .collect()
+    }
+}
+
+/// The events that are about a role or a member.
+fn about(tenant: &TenantId, kind: &str, subject: &str) -> SelectStatement {
+    audit_subject::Entity::find()
+        .select_only()
+        .column(audit_subject::Column::AuditSeq)
+        .filter(audit_subject::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(audit_subject::COLUMN.kind.eq(kind))
+        .filter(audit_subject::COLUMN.subject_id.eq(subject))
+        .into_query()
+}
+
+fn event(
+    row: audit::Model,
+    roles: Vec<RoleId>,
+    members: Vec<MemberId>,
+) -> Result<AuditEvent, StoreError> {
+    let key = row.seq.to_string();
+    let json = |text: Option<String>, column| {
+        text.map(|text| from_json::<Value>(&text, column, &key)).transpose()
+    };
+    Ok(AuditEvent {
+        seq: count(row.seq, "audit.seq", &key)?,
+        revision: count(row.revision, "audit.revision", &key)?,
+        refusal: row.refusal,
+        entry: AuditEntry {
+            at: Timestamp(row.at),
+            caller: row.caller,
+            actor: row.actor.as_deref().map(MemberId::trusted),
+            method: row.method,
+            request_id: row.request_id,
+            roles,
+            members,
+            before: json(row.before, "audit.before")?,
+            after: json(row.after, "audit.after")?,
+        },
+    })
+}
+
+/// Adds an entry to the trail.
+pub(super) async fn append(
+    connection: &impl ConnectionTrait,
+    tenant: &TenantId,
+    revision: u64,
+    entry: AuditEntry,
+    refusal: Option<&str>,
+) -> Result<(), StoreError> {
+    let AuditEntry { at, caller, actor, method, request_id, roles, members, before, after } = entry;
+    let json =
+        |value: Option<Value>, column| value.map(|value| to_json(&value, column)).transpose();
+    let row = audit::ActiveModel {
+        seq: NotSet,
+        tenant_id: Set(tenant.to_string()),
+        revision: Set(stored(revision)),
+        at: Set(at.0),
+        caller: Set(caller),
+        actor: Set(actor.map(|actor| actor.to_string())),
+        method: Set(method),
+        request_id: Set(request_id),
+        before: Set(json(before, "audit.before")?),
+        after: Set(json(after, "audit.after")?),
+        refusal: Set(refusal.map(str::to_owned)),
+    };
+    let seq = audit::Entity::insert(row).exec(connection).await?.last_insert_id;
+
+    let mut subjects: Vec<_> = (roles.iter().map(|role| (ROLE, role.as_str())))
+        .chain(members.iter().map(|member| (MEMBER, member.as_str())))
+        .collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    for subjects in subjects.chunks(CHUNK) {
+        let rows = subjects.iter().map(|(kind, subject)| audit_subject::Model {
+            audit_seq: seq,
+            tenant_id: tenant.to_string(),
+            kind: (*kind).to_owned(),
+            subject_id: (*subject).to_owned(),
+        });
+        audit_subject::Entity::insert_many(rows.map(audit_subject::ActiveModel::from))
+            .exec_without_returning(connection)
+            .await?;
+    }
+    Ok(())
+}

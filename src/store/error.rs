@@ -1,0 +1,130 @@
+//! What can go wrong with the database, in the words of whoever has to put it right.
+
+use std::path::PathBuf;
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
+
+use super::StoreError;
+
+/// Why a database could not be opened, and what to do about it. For the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A database in memory: every connection would have its own, and all are lost at the end.
+    #[error("a database in memory loses everything; give a file: sqlite:///var/lib/rolegate.db")]
+    InMemory,
+    /// The URL names a kind of database that this program cannot use.
+    #[error("the database URL must begin with sqlite: and name a file")]
+    UnsupportedUrl,
+    /// The URL's parameters make no sense.
+    #[error("the database URL cannot be understood: {0}")]
+    BadUrl(String),
+    /// There is no such file, and it was not to be made.
+    #[error("there is no database at {}; `rolegate migrate` makes one", .0.display())]
+    Missing(PathBuf),
+    /// The file can neither be opened nor made.
+    #[error("{} cannot be opened: {reason}", path.display())]
+    Inaccessible {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The file or its directory cannot be written.
+    #[error(
+        "{} is read-only; the database and its directory must be writable for this user",
+        .0.display()
+    )]
+    ReadOnly(PathBuf),
+    /// The file is something else.
+    #[error("{} is not a SQLite database; was another file meant?", .0.display())]
+    NotADatabase(PathBuf),
+    /// The file is damaged.
+    #[error("{} is damaged ({detail}); restore it from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Another program keeps it locked.
+    #[error("{} is locked by another program", .0.display())]
+    Locked(PathBuf),
+    /// Its schema is older than this program's, and was not to be changed.
+    #[error("the database lacks {}; run `rolegate migrate` first", .0.join(", "))]
+    OlderSchema(Vec<String>),
+    /// Its schema is newer than this program's, or it is another program's database.
+    #[error(
+        "the database has {}, which this program does not know: it belongs to a newer version of \
+         Rolegate, or to another program",
+        .0.join(", ")
+    )]
+    NewerSchema(Vec<String>),
+    /// Anything else.
+    #[error("the database cannot be opened: {0}")]
+    Failed(String),
+}
+
+impl OpenError {
+    /// What an error while opening this file means.
+    pub(super) fn from_database(path: PathBuf, error: &DbErr) -> Self {
+        match sqlite_code(error) {
+            Some(sqlite::READ_ONLY) => OpenError::ReadOnly(path),
+            Some(sqlite::NOT_A_DATABASE) => OpenError::NotADatabase(path),
+            Some(sqlite::BUSY | sqlite::LOCKED) => OpenError::Locked(path),
+            Some(sqlite::CORRUPT) => OpenError::Damaged { path, detail: error.to_string() },
+            Some(sqlite::CANNOT_OPEN) => {
+                OpenError::Inaccessible { path, reason: error.to_string() }
+            }
+            _ => OpenError::Failed(error.to_string()),
+        }
+    }
+}
+
+/// SQLite's result codes, see <https://www.sqlite.org/rescode.html>.
+mod sqlite {
+    pub(super) const BUSY: i32 = 5;
+    pub(super) const LOCKED: i32 = 6;
+    pub(super) const READ_ONLY: i32 = 8;
+    pub(super) const CORRUPT: i32 = 11;
+    pub(super) const CANNOT_OPEN: i32 = 14;
+    pub(super) const NOT_A_DATABASE: i32 = 26;
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+            return StoreError::Conflict;
+        }
+        let not_understood = match driver_error(&error) {
+            Some(SqlxError::ColumnDecode { .. } | SqlxError::Decode(_)) => true,
+            _ => matches!(
+                error,
+                DbErr::Type(_)
+                    | DbErr::Json(_)
+                    | DbErr::TryIntoErr { .. }
+                    | DbErr::ConvertFromU64(_)
+            ),
+        };
+        let damaged = matches!(sqlite_code(&error), Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE));
+        if not_understood || damaged {
+            StoreError::Corrupt(error.to_string())
+        } else {
+            StoreError::Unavailable(error.to_string())
+        }
+    }
+}
+
+fn driver_error(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => Some(inner),
+        _ => None,
+    }
+}
+
+/// SQLite's primary result code; the upper bits only refine it.
+fn sqlite_code(error: &DbErr) -> Option<i32> {
+    let code = driver_error(error)?.as_database_error()?.code()?;
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}

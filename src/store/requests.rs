@@ -1,0 +1,103 @@
+//! Answers to requests that carry an id, so that a repeated one gets the same answer.
+
+use sea_orm::EntityTrait;
+use sea_orm::sea_query::OnConflict;
+
+use super::StoreError;
+use super::entity::idempotency;
+use super::read::ReadTx;
+use super::write::WriteTx;
+use crate::domain::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// Which request it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The service that called.
+    pub caller: String,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The call, such as `CreateRole`.
+    pub method: String,
+    /// The caller's id for it.
+    pub request_id: String,
+}
+
+impl RequestKey {
+    fn primary_key(&self) -> (String, String, String, String) {
+        let RequestKey { caller, tenant, method, request_id } = self;
+        (caller.clone(), tenant.to_string(), method.clone(), request_id.clone())
+    }
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Hash of what was asked.
+    pub payload_hash: String,
+    /// The answer, as it was given to [`WriteTx::remember`].
+    pub response: String,
+}
+
+impl ReadTx {
+    /// What was answered to this request, unless it was too long ago.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn remembered(
+        &self,
+        request: &RequestKey,
+        now: Timestamp,
+    ) -> Result<Option<Remembered>, StoreError> {
+        let row = idempotency::Entity::find_by_id(request.primary_key()).one(&self.tx).await?;
+        Ok(row
+            .filter(|row| row.expires_at > now.0)
+            .map(|row| Remembered { payload_hash: row.payload_hash, response: row.response }))
+    }
+}
+
+impl WriteTx {
+    /// Remembers, with this change, what it answers. Takes the place of an answer that has expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn remember(
+        &self,
+        request: &RequestKey,
+        payload_hash: &str,
+        response: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let RequestKey { caller, tenant, method, request_id } = request;
+        let row = idempotency::Model {
+            caller: caller.clone(),
+            tenant_id: tenant.to_string(),
+            method: method.clone(),
+            request_id: request_id.clone(),
+            payload_hash: payload_hash.to_owned(),
+            response: response.to_owned(),
+            created_at: now.0,
+            expires_at: expires_at.0,
+        };
+        use idempotency::Column;
+        let replace = OnConflict::columns([
+            Column::Caller,
+            Column::TenantId,
+            Column::Method,
+            Column::RequestId,
+        ])
+        .update_columns([
+            Column::PayloadHash,
+            Column::Response,
+            Column::CreatedAt,
+            Column::ExpiresAt,
+        ])
+        .to_owned();
+        idempotency::Entity::insert(idempotency::ActiveModel::from(row))
+            .on_conflict(replace)
+            .exec_without_returning(&self.tx)
+            .await?;
+        Ok(())
+    }
+}

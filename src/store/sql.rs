@@ -1,0 +1,145 @@
+//! The store itself: its connections, and how transactions begin.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, RwLock};
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, EntityTrait, QuerySelect, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+
+use super::entity::tenant;
+use super::{
+    AuditEntry, Change, ChangeListener, DatabaseIdentity, OpenError, OpenOptions, ReadTx,
+    StoreError, WriteTx, audit, open,
+};
+use crate::domain::catalog::{Catalog, CatalogRef};
+use crate::domain::ids::TenantId;
+use crate::domain::tenant::Tenant;
+
+/// Tenants, roles and members in a database. Clones share everything.
+#[derive(Clone)]
+pub struct SqlStore {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) readers: DatabaseConnection,
+    /// One connection only on SQLite, so that writers wait for each other in the order they came
+    /// instead of spinning on the file's lock.
+    pub(super) writer: DatabaseConnection,
+    pub(super) identity: DatabaseIdentity,
+    listener: OnceLock<Arc<dyn ChangeListener>>,
+    pub(super) catalogs: RwLock<BTreeMap<CatalogRef, Arc<Catalog>>>,
+}
+
+impl std::fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlStore").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+impl SqlStore {
+    /// Opens the database, making or migrating it if that is wanted.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and what to do about it.
+    pub async fn open(options: &OpenOptions) -> Result<Self, OpenError> {
+        let open::Opened { readers, writer, identity } = open::open(options).await?;
+        Ok(SqlStore {
+            inner: Arc::new(Inner {
+                readers,
+                writer,
+                identity,
+                listener: OnceLock::new(),
+                catalogs: RwLock::default(),
+            }),
+        })
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn identity(&self) -> &DatabaseIdentity {
+        &self.inner.identity
+    }
+
+    /// Sets who is told of changes.
+    ///
+    /// # Errors
+    /// Gives the listener back when there is one already.
+    pub fn set_listener(
+        &self,
+        listener: Arc<dyn ChangeListener>,
+    ) -> Result<(), Arc<dyn ChangeListener>> {
+        self.inner.listener.set(listener)
+    }
+
+    pub(super) fn committed(&self, change: &Change) {
+        if let Some(listener) = self.inner.listener.get() {
+            listener.committed(change);
+        }
+    }
+
+    pub(super) fn uncertain(&self, tenant: &TenantId) {
+        if let Some(listener) = self.inner.listener.get() {
+            listener.uncertain(tenant);
+        }
+    }
+
+    /// Waits for what is running, then closes all connections.
+    pub async fn close(&self) {
+        // The writer goes last: whoever closes a SQLite file last tidies it up.
+        for connection in [&self.inner.readers, &self.inner.writer] {
+            if let Err(error) = connection.close_by_ref().await {
+                tracing::warn!(%error, "closing the database");
+            }
+        }
+    }
+
+    /// Begins reading at one state.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]
+    pub async fn read(&self) -> Result<ReadTx, StoreError> {
+        Ok(ReadTx { tx: self.inner.readers.begin().await? })
+    }
+
+    /// Begins a change of one tenant, which may not exist yet, once every change of it that is
+    /// under way has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]
+    pub async fn write(&self, tenant: &TenantId) -> Result<WriteTx, StoreError> {
+        let tx = self.begin_write().await?;
+        // On PostgreSQL this is the lock; SQLite has locked the file already.
+        let row = tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await?;
+        let found = row.map(Tenant::try_from).transpose()?;
+        Ok(WriteTx::new(ReadTx { tx }, self.clone(), tenant.clone(), found))
+    }
+
+    /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the
+    /// tenant's revision stays.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn record_refusal(
+        &self,
+        tenant: &TenantId,
+        entry: AuditEntry,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let tx = ReadTx { tx: self.begin_write().await? };
+        let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
+        audit::append(&tx.tx, tenant, revision, entry, Some(reason)).await?;
+        Ok(tx.tx.commit().await?)
+    }
+
+    async fn begin_write(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = TransactionOptions {
+            // A transaction that reads first and writes later could find that it may not.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(self.inner.writer.begin_with_options(options).await?)
+    }
+}

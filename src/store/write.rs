@@ -1,0 +1,323 @@
+//! Writing: one transaction is one change of one tenant.
+
+use std::ops::Deref;
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, QueryTrait,
+    sea_query::{OnConflict, SelectStatement},
+};
+
+use super::entity::{audit, change, idempotency, member, member_role, member_team, role, tenant};
+use super::read::{CHUNK, ReadTx};
+use super::rows::{
+    corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
+};
+use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
+use crate::domain::Timestamp;
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::member::Member;
+use crate::domain::role::CustomRole;
+use crate::domain::tenant::Tenant;
+
+/// A change of one tenant that is being made: nobody else can change that tenant until it ends.
+/// Reads see what it wrote so far. Dropping it leaves everything as it was.
+///
+/// What is written gets [`Self::next_revision`], whatever the value says.
+#[derive(Debug)]
+pub struct WriteTx {
+    reads: ReadTx,
+    store: SqlStore,
+    id: TenantId,
+    tenant: Option<Tenant>,
+}
+
+impl Deref for WriteTx {
+    type Target = ReadTx;
+
+    fn deref(&self) -> &ReadTx {
+        &self.reads
+    }
+}
+
+impl WriteTx {
+    /// Takes over a transaction that has locked the tenant.
+    pub(super) fn new(
+        reads: ReadTx,
+        store: SqlStore,
+        id: TenantId,
+        tenant: Option<Tenant>,
+    ) -> Self {
+        WriteTx { reads, store, id, tenant }
+    }
+
+    /// The tenant as it was when the transaction began, whatever its state.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
+    }
+
+    /// The revision that the tenant has after this change.
+    #[must_use]
+    pub fn next_revision(&self) -> u64 {
+        self.tenant.as_ref().map_or(0, |tenant| tenant.revision) + 1
+    }
+
+    /// Makes the tenant, or changes it if it was there when the transaction began.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_tenant(&self, tenant: &Tenant) -> Result<(), StoreError> {
+        let row = tenant_row(tenant, self.next_revision()).into_active_model();
+        if self.tenant.is_some() {
+            tenant::Entity::update(row.reset_all()).exec_without_returning(&self.tx).await?;
+        } else {
+            tenant::Entity::insert(row).exec_without_returning(&self.tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the role, or changes it if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another role has its name.
+    pub async fn put_role(&self, role: &CustomRole) -> Result<(), StoreError> {
+        use role::Column;
+        let row = role_row(&self.id, role, self.next_revision())?;
+        let change = OnConflict::columns([Column::TenantId, Column::Id])
+            .update_columns([
+                Column::Name,
+                Column::NameKey,
+                Column::Description,
+                Column::Grants,
+                Column::Revision,
+                Column::UpdatedAt,
+            ])
+            .to_owned();
+        role::Entity::insert(row.into_active_model())
+            .on_conflict(change)
+            .exec_without_returning(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes the role; `false` when there is none. Its members must have been dealt with.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn delete_role(&self, role: &RoleId) -> Result<bool, StoreError> {
+        let deleted = role::Entity::delete_by_id((self.id.to_string(), role.to_string()))
+            .exec(&self.tx)
+            .await?;
+        Ok(deleted.rows_affected > 0)
+    }
+
+    /// Makes these members, or changes those that are there. No id may come twice.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_members(&self, members: &[Member]) -> Result<(), StoreError> {
+        use member::Column;
+        for members in members.chunks(CHUNK) {
+            let rows = members.iter().map(|member| {
+                member_row(&self.id, member, self.next_revision()).into_active_model()
+            });
+            let change = OnConflict::columns([Column::TenantId, Column::Id])
+                .update_columns([Column::Status, Column::Revision, Column::UpdatedAt])
+                .to_owned();
+            member::Entity::insert_many(rows)
+                .on_conflict(change)
+                .exec_without_returning(&self.tx)
+                .await?;
+            self.put_roles_and_teams(members).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the roles and teams of at most [`CHUNK`] members.
+    async fn put_roles_and_teams(&self, members: &[Member]) -> Result<(), StoreError> {
+        let ids = || members.iter().map(|member| member.id.as_str());
+        member_role::Entity::delete_many()
+            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_role::COLUMN.member_id.is_in(ids()))
+            .exec(&self.tx)
+            .await?;
+        member_team::Entity::delete_many()
+            .filter(member_team::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_team::COLUMN.member_id.is_in(ids()))
+            .exec(&self.tx)
+            .await?;
+        let roles: Vec<_> =
+            members.iter().flat_map(|member| member_role_rows(&self.id, member)).collect();
+        for rows in roles.chunks(CHUNK) {
+            let rows = rows.iter().cloned().map(IntoActiveModel::into_active_model);
+            member_role::Entity::insert_many(rows).exec_without_returning(&self.tx).await?;
+        }
+        let teams: Vec<_> =
+            members.iter().flat_map(|member| member_team_rows(&self.id, member)).collect();
+        for rows in teams.chunks(CHUNK) {
+            let rows = rows.iter().cloned().map(IntoActiveModel::into_active_model);
+            member_team::Entity::insert_many(rows).exec_without_returning(&self.tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes these members, and says how many of them there were.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn delete_members(&self, ids: &[MemberId]) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        for ids in ids.chunks(CHUNK) {
+            deleted += member::Entity::delete_many()
+                .filter(member::COLUMN.tenant_id.eq(self.id.as_str()))
+                .filter(member::COLUMN.id.is_in(ids.iter().map(MemberId::as_str)))
+                .exec(&self.tx)
+                .await?
+                .rows_affected;
+        }
+        Ok(deleted)
+    }
+
+    /// Gives every member that holds one role another one instead, archived members too, and says
+    /// how many active and how many archived members that were. A role that is reassigned to itself
+    /// stays where it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn reassign_role(
+        &self,
+        from: &RoleId,
+        to: &RoleId,
+        now: Timestamp,
+    ) -> Result<(u64, u64), StoreError> {
+        if from == to {
+            return Ok((0, 0));
+        }
+        let active = self.count_active_with_role(&self.id, from).await?;
+        let all = self.mark_holders(from, now).await?;
+        // Whoever has the new role already only loses the old one.
+        member_role::Entity::delete_many()
+            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
+            .filter(member_role::COLUMN.member_id.in_subquery(self.holders(to)))
+            .exec(&self.tx)
+            .await?;
+        member_role::Entity::update_many()
+            .set(member_role::ActiveModel { role_id: Set(to.to_string()), ..Default::default() })
+            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok((active, all.saturating_sub(active)))
+    }
+
+    /// Takes the role from every member that holds it, archived ones too, and says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn strip_role(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
+        let all = self.mark_holders(role, now).await?;
+        member_role::Entity::delete_many()
+            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok(all)
+    }
+
+    /// The members that hold the role, as a part of a statement.
+    fn holders(&self, role: &RoleId) -> SelectStatement {
+        member_role::Entity::find()
+            .select_only()
+            .column(member_role::Column::MemberId)
+            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+            .into_query()
+    }
+
+    /// Gives the holders of a role this change's revision.
+    async fn mark_holders(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
+        let marked = member::Entity::update_many()
+            .set(member::ActiveModel {
+                revision: Set(stored(self.next_revision())),
+                updated_at: Set(now.0),
+                ..Default::default()
+            })
+            .filter(member::COLUMN.tenant_id.eq(self.id.as_str()))
+            .filter(member::COLUMN.id.in_subquery(self.holders(role)))
+            .exec(&self.tx)
+            .await?;
+        Ok(marked.rows_affected)
+    }
+
+    /// Deletes everything of the tenant but its own row and its latest changes: roles, members, the
+    /// audit trail, and the answers kept for repeated requests.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn delete_tenant_data(&self) -> Result<(), StoreError> {
+        let id = self.id.as_str();
+        // What hangs on members and on audit events goes with them.
+        member::Entity::delete_many()
+            .filter(member::COLUMN.tenant_id.eq(id))
+            .exec(&self.tx)
+            .await?;
+        role::Entity::delete_many().filter(role::COLUMN.tenant_id.eq(id)).exec(&self.tx).await?;
+        audit::Entity::delete_many().filter(audit::COLUMN.tenant_id.eq(id)).exec(&self.tx).await?;
+        idempotency::Entity::delete_many()
+            .filter(idempotency::COLUMN.tenant_id.eq(id))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Commits the change, tells the listener, and gives back the tenant's new revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] can mean that it was committed all the same: the listener is
+    /// told to forget the tenant then.
+    pub async fn commit(self, touched: Touched, entry: AuditEntry) -> Result<u64, StoreError> {
+        let revision = self.next_revision();
+        let bumped = tenant::Entity::update_many()
+            .set(tenant::ActiveModel { revision: Set(stored(revision)), ..Default::default() })
+            .filter(tenant::COLUMN.id.eq(self.id.as_str()))
+            .exec(&self.tx)
+            .await?;
+        if bumped.rows_affected != 1 {
+            return Err(corrupt("tenants.id", self.id.as_str()));
+        }
+        let row = change::ActiveModel {
+            seq: NotSet,
+            tenant_id: Set(self.id.to_string()),
+            revision: Set(stored(revision)),
+            touched: Set(to_json(&touched, "changes.touched")?),
+            created_at: Set(entry.at.0),
+        };
+        change::Entity::insert(row).exec_without_returning(&self.tx).await?;
+        trail::append(&self.tx, &self.id, revision, entry, None).await?;
+
+        let WriteTx { reads, store, id, .. } = self;
+        let change = Change { tenant: id.clone(), revision, touched };
+        let listener = store.clone();
+        // In a task of its own: a client that goes away now must not keep the change from being
+        // told, or the cache would go on with what was before.
+        let finish = tokio::spawn(async move {
+            let committed = reads.tx.commit().await;
+            match &committed {
+                Ok(()) => listener.committed(&change),
+                Err(_) => listener.uncertain(&change.tenant),
+            }
+            committed
+        });
+        match finish.await {
+            Ok(committed) => committed?,
+            Err(stopped) => {
+                store.uncertain(&id);
+                return Err(StoreError::Unavailable(format!("the commit was cut off: {stopped}")));
+            }
+        }
+        Ok(revision)
+    }
+}
