@@ -313,10 +313,12 @@ impl Catalog {
         self.default_roles.iter().find(|role| role.id.as_str() == id)
     }
 
-    /// Whether a default role has this name, in any language.
+    /// The default role that has this name, in any language.
     #[must_use]
-    pub fn is_default_role_name(&self, name: &NameKey) -> bool {
-        self.default_role_names.contains(name)
+    pub fn default_role_named(&self, name: &NameKey) -> Option<&DefaultRole> {
+        self.default_roles
+            .iter()
+            .find(|role| role.title.all().any(|title| NameKey::of(title) == *name))
     }
 
     /// The default role that is the owner.
