@@ -1,1 +1,10 @@
-fn main() {}
+//! The tests that see the service from outside its modules.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails should say where"
+)]
+
+mod domain;
