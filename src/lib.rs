@@ -1,3 +1,15 @@
-//! Rolegate
+//! Rolegate: roles and permission checks for customer-support platforms.
+//!
+//! Imports point one way, and a test keeps it so:
+//!
+//! ```text
+//! domain  <-  store  <-  service  <-  grpc  <-  server  <-  main
+//! ```
+//!
+//! - [`domain`]: what roles are and how a decision is made. Start here.
+//! - [`store`]: where tenants, roles and members are kept; the only SQL; the cache in front of it.
+//! - [`service`]: the use cases.
 pub mod domain;
+pub mod grpc;
+pub mod service;
 pub mod store;

@@ -28,7 +28,7 @@ impl fmt::Display for Grant {
 }
 
 /// One way to satisfy a requirement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// The permission that would do.
     pub permission: String,
@@ -48,7 +48,7 @@ impl fmt::Display for Choice {
 
 /// Something wrong with a list of grants that somebody wants to write. `index` is the place in
 /// that list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantProblem {
     /// The catalog has no such permission.
     UnknownPermission {

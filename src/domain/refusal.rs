@@ -1,11 +1,13 @@
 //! Why a request is refused: one type for every guard, with the values that a client needs to do
 //! something about it. How it becomes a status is the API's business.
 
+use serde::{Deserialize, Serialize};
+
 use super::grant::GrantProblem;
 use super::ids::{MemberId, RoleId, TenantId};
 
 /// Something wrong with one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Path of the field, such as `grants[3].scope`.
     pub field: String,
@@ -13,8 +15,17 @@ pub struct Violation {
     pub problem: Problem,
 }
 
+/// What a length is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Of UTF-8.
+    Bytes,
+    /// Unicode scalar values.
+    Characters,
+}
+
 /// What can be wrong with a field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Problem {
     /// It must be set.
     Required,
@@ -24,8 +35,8 @@ pub enum Problem {
         length: usize,
         /// How long it may be.
         limit: usize,
-        /// What is counted: `bytes` or `characters`.
-        unit: &'static str,
+        /// What is counted.
+        unit: Unit,
     },
     /// Its value cannot be; the text says what can.
     Invalid(String),
@@ -44,7 +55,7 @@ pub enum Problem {
     /// The field mask is empty or names what cannot be changed.
     FieldMask {
         /// The paths that can be named.
-        allowed: &'static [&'static str],
+        allowed: Vec<String>,
     },
     /// The catalog has no such permission (outside a list of grants).
     UnknownPermission {
@@ -105,7 +116,7 @@ impl Violation {
 }
 
 /// Why a request is refused. A refused request has changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The request by itself is wrong: every violation at once, never empty.
     Invalid(Vec<Violation>),
@@ -205,11 +216,13 @@ impl Refusal {
     pub fn invalid(field: impl Into<String>, problem: Problem) -> Self {
         Refusal::Invalid(vec![Violation::new(field, problem)])
     }
+}
 
-    /// A refusal for a list of grants under the given field.
+impl Violation {
+    /// What is wrong with a list of grants under the given field.
     #[must_use]
-    pub fn grants(field: &str, problems: Vec<GrantProblem>) -> Self {
-        let violations = problems.into_iter().map(|problem| {
+    pub fn of_grants(field: &str, problems: Vec<GrantProblem>) -> Vec<Violation> {
+        let violation = |problem: GrantProblem| {
             let path = match &problem {
                 GrantProblem::UnknownPermission { index, .. }
                 | GrantProblem::Duplicate { index, .. }
@@ -226,7 +239,7 @@ impl Refusal {
                 GrantProblem::RequirementMissing { index: None, .. } => field.to_owned(),
             };
             Violation::new(path, Problem::Grant(problem))
-        });
-        Refusal::Invalid(violations.collect())
+        };
+        problems.into_iter().map(violation).collect()
     }
 }

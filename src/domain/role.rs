@@ -28,8 +28,17 @@ pub struct CustomRole {
     pub updated_at: Timestamp,
 }
 
+impl CustomRole {
+    /// The role ready for decisions under this catalog.
+    #[must_use]
+    pub fn compile(&self, catalog: &Catalog) -> CompiledRole {
+        CompiledRole::compile(catalog, RoleKind::Custom, &self.grants)
+    }
+}
+
 /// Which rules a role's grants fall under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RoleKind {
     /// From the catalog: may hold what no custom role may.
     Default,
@@ -47,7 +56,7 @@ pub struct Reach {
 }
 
 /// Why a stored grant gives nothing under the catalog that the tenant is on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// The catalog no longer has the permission.
@@ -62,8 +71,24 @@ pub enum DropReason {
     RequirementMissing(Vec<String>),
 }
 
+impl DropReason {
+    /// For a person.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            DropReason::UnknownPermission => "the catalog no longer has the permission".to_owned(),
+            DropReason::UnknownScope => "the permission no longer has the scope".to_owned(),
+            DropReason::NeverGrantable => "custom roles may no longer hold it".to_owned(),
+            DropReason::HeldByEveryone => "every member holds it anyway".to_owned(),
+            DropReason::RequirementMissing(missing) => {
+                format!("the role lacks {}", missing.join(", "))
+            }
+        }
+    }
+}
+
 /// A stored grant that gives nothing, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedGrant {
     /// As stored.
     pub grant: Grant,

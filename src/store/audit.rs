@@ -17,7 +17,7 @@ use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 
 const ROLE: &str = "role";
-const MEMBER: &str = "member";
+pub(super) const MEMBER: &str = "member";
 
 /// What is to be remembered of a call.
 #[derive(Debug, Clone, PartialEq)]

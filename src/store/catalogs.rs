@@ -156,5 +156,6 @@ impl TryFrom<catalog_version::Model> for RecordedCatalog {
 }
 
 fn parse(recorded: &RecordedCatalog) -> Result<Catalog, StoreError> {
-    Err(corrupt("catalog_versions.source", &recorded.reference.to_string()))
+    Catalog::parse(&recorded.source)
+        .map_err(|_| corrupt("catalog_versions.source", &recorded.reference.to_string()))
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use super::StoreError;
+use serde::{Deserialize, Serialize};
+
 use super::entity::{member, member_role, member_team};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{self, ACTIVE, count, status, status_name};
@@ -20,6 +22,15 @@ pub struct MemberFilter {
     pub any_role: Option<Vec<RoleId>>,
     /// In this team.
     pub team: Option<TeamId>,
+}
+
+/// How many members hold some role.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleMembers {
+    /// Active members.
+    pub active: u64,
+    /// Archived members.
+    pub archived: u64,
 }
 
 /// How many members hold a role.
@@ -133,6 +144,23 @@ impl ReadTx {
             .filter(member_role::COLUMN.role_id.eq(role.as_str()))
             .filter(member::COLUMN.status.eq(ACTIVE));
         Ok(holders.count(&self.tx).await?)
+    }
+
+    /// How many members hold the role.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn role_members(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+    ) -> Result<RoleMembers, StoreError> {
+        let holders = member_role::Entity::find()
+            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()));
+        let all = holders.count(&self.tx).await?;
+        let active = self.count_active_with_role(tenant, role).await?;
+        Ok(RoleMembers { active, archived: all.saturating_sub(active) })
     }
 
     /// How many members hold each role that anybody holds, in the order of the roles' ids.

@@ -118,7 +118,9 @@ async fn compiled_roles(
     Ok(compiled)
 }
 
-fn subject(
+/// A member with its compiled roles. A role that is nowhere gives nothing.
+#[must_use]
+pub fn subject(
     tenant: &TenantId,
     member: Member,
     compiled: &HashMap<RoleId, Arc<CompiledRole>>,

@@ -52,6 +52,11 @@ impl WriteTx {
         WriteTx { reads, store, id, tenant }
     }
 
+    /// The id of the tenant that is locked.
+    pub(super) fn id(&self) -> &TenantId {
+        &self.id
+    }
+
     /// The tenant as it was when the transaction began, whatever its state.
     #[must_use]
     pub fn tenant(&self) -> Option<&Tenant> {
@@ -271,6 +276,14 @@ impl WriteTx {
             .exec(&self.tx)
             .await?;
         Ok(())
+    }
+
+    /// Commits what was remembered where nothing had to change: no revision, nothing to tell.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn commit_unchanged(self) -> Result<(), StoreError> {
+        Ok(self.reads.tx.commit().await?)
     }
 
     /// Commits the change, tells the listener, and gives back the tenant's new revision.

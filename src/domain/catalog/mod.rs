@@ -5,13 +5,22 @@
 //! the domain may rely on its indices pointing somewhere, its requirements having no cycle and
 //! its default roles being closed.
 
+mod fields;
+mod hash;
+mod parse;
+mod problem;
+mod raw;
+mod shipped;
 mod text;
+mod validate;
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use problem::{CatalogProblem, CatalogProblems};
+pub use shipped::shipped;
 pub use text::Text;
 
 use super::grant::Grant;
@@ -38,6 +47,14 @@ pub const MAX_PERMISSIONS: usize = 4096;
 pub const MAX_SCOPES: usize = 64;
 /// The most sections a catalog may have.
 pub const MAX_SECTIONS: usize = 1024;
+/// The most default roles a catalog may have.
+pub const MAX_DEFAULT_ROLES: usize = 200;
+/// The most plans a catalog may have.
+pub const MAX_PLANS: usize = 100;
+/// The highest limit of custom roles that a plan may set.
+pub const MAX_CUSTOM_ROLES: u32 = 10_000;
+/// The most roles that a catalog may let a member hold.
+pub const MAX_ROLES_PER_MEMBER: u32 = 20;
 
 macro_rules! index {
     ($name:ident, $repr:ty) => {
@@ -258,7 +275,7 @@ impl Catalog {
         &self.sections
     }
 
-    /// The scopes in the catalog's order.
+    /// The scopes, by id.
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
         &self.scopes
@@ -296,10 +313,12 @@ impl Catalog {
         self.default_roles.iter().find(|role| role.id.as_str() == id)
     }
 
-    /// Whether a default role has this name, in any language.
+    /// The default role that has this name, in any language.
     #[must_use]
-    pub fn is_default_role_name(&self, name: &NameKey) -> bool {
-        self.default_role_names.contains(name)
+    pub fn default_role_named(&self, name: &NameKey) -> Option<&DefaultRole> {
+        self.default_roles
+            .iter()
+            .find(|role| role.title.all().any(|title| NameKey::of(title) == *name))
     }
 
     /// The default role that is the owner.

@@ -1,0 +1,34 @@
+//! From a TOML text to a catalog that holds together.
+
+use toml::de::DeTable;
+
+use super::problem::Problems;
+use super::{Catalog, CatalogProblems, hash, raw, validate};
+
+impl Catalog {
+    /// Reads a catalog file and checks it as a whole.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with its place. A text that is no TOML is not looked at further.
+    pub fn parse(source: &str) -> Result<Catalog, CatalogProblems> {
+        let problems = Problems::new(source);
+        let (document, errors) = DeTable::parse_recoverable(source);
+        if !errors.is_empty() {
+            for error in errors {
+                let at = error.span().map_or(0, |span| span.start);
+                problems.report(at, format!("not valid TOML: {}", error.message()));
+            }
+            return Err(problems.into_problems());
+        }
+        let document = document.get_ref();
+        let catalog = validate::catalog(&raw::read(document, &problems), &problems);
+        match catalog {
+            Some(mut catalog) if problems.is_empty() => {
+                hash::of(document).clone_into(&mut catalog.hash);
+                source.clone_into(&mut catalog.source);
+                Ok(catalog)
+            }
+            _ => Err(problems.into_problems()),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Decisions: one question, many at once, lists, query plans and menus, all from one view of the
+//! tenant at one state.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::error::ServiceError;
+use super::token::{Consistency, Tokens};
+use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
+use crate::domain::decision::{Decision, DecisionReason};
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::member::{MemberStatus, Subject};
+use crate::domain::plan::QueryPlan;
+use crate::domain::refusal::{Problem, Refusal, Violation};
+use crate::domain::relation::RelationSet;
+use crate::domain::resource::{Attribute, Resource};
+use crate::store::{DecisionSource, Freshness, TenantView};
+
+/// The most questions, or candidate resources, in one call.
+pub const MAX_BATCH: usize = 10_000;
+
+/// May this member do this (to this resource)?
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Who wants to do it.
+    pub member: MemberId,
+    /// What.
+    pub permission: String,
+    /// To what.
+    pub resource: Option<Resource>,
+}
+
+/// An answer with the state that it was decided at.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// The answer itself.
+    pub value: T,
+    /// The catalog that it was decided by; none when there is no such tenant.
+    pub catalog: Option<Arc<Catalog>>,
+    /// Names the state; none when there is no such tenant.
+    pub token: Option<String>,
+}
+
+/// Which of the candidates a member may act on.
+#[derive(Debug, Clone, Default)]
+pub struct Filtered {
+    /// The ids of those allowed, in the order of the candidates.
+    pub allowed: Vec<String>,
+    /// The ids of those denied for want of an attribute.
+    pub incomplete: Vec<String>,
+    /// The attributes that were wanting.
+    pub missing: Vec<Attribute>,
+    /// Why none can be allowed, whatever they are.
+    pub denied: Option<DecisionReason>,
+}
+
+/// A query plan, and why it is `never` if it is.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: QueryPlan,
+    /// With [`QueryPlan::Never`].
+    pub denied: Option<DecisionReason>,
+}
+
+/// All that a member may do.
+#[derive(Debug, Clone, Default)]
+pub struct Effective {
+    /// What it is granted, in the catalog's order.
+    pub permissions: Vec<(PermissionIx, RelationSet)>,
+    /// The sections that its menus show.
+    pub sections: Vec<SectionIx>,
+    /// Its roles.
+    pub roles: Vec<RoleId>,
+    /// Why there is nothing at all.
+    pub denied: Option<DecisionReason>,
+}
+
+/// Answers questions from a source: the cache in front of the database, or the database.
+#[derive(Debug, Clone)]
+pub struct Decisions<S> {
+    source: Arc<S>,
+    tokens: Tokens,
+}
+
+impl<S: DecisionSource> Decisions<S> {
+    /// Decides from this source.
+    #[must_use]
+    pub fn new(source: Arc<S>, tokens: Tokens) -> Self {
+        Decisions { source, tokens }
+    }
+
+    /// One question.
+    ///
+    /// # Errors
+    /// An unknown permission or a bad token is refused; a failing store is no answer.
+    pub async fn check(
+        &self,
+        tenant: &TenantId,
+        question: &Question,
+        consistency: &Consistency,
+    ) -> Result<Answer<Decision>, ServiceError> {
+        let members = std::slice::from_ref(&question.member);
+        let Some(view) = self.view(tenant, members, consistency).await? else {
+            return Ok(no_tenant(Decision::denied(DecisionReason::TenantNotFound)));
+        };
+        let decision =
+            decide(&view, question).map_err(|problem| Refusal::invalid("permission", problem))?;
+        Ok(self.answer(tenant, &view, decision))
+    }
+
+    /// Many questions at one state. Items keep their order and fail one by one: those that could
+    /// not even be read come in as violations and go out as such.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check`], and too many items, refuse the whole call.
+    pub async fn check_batch(
+        &self,
+        tenant: &TenantId,
+        questions: Vec<Result<Question, Violation>>,
+        consistency: &Consistency,
+    ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
+        bounded("items", questions.len())?;
+        let distinct: HashSet<&MemberId> =
+            questions.iter().flatten().map(|question| &question.member).collect();
+        let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
+        let Some(view) = self.view(tenant, &members, consistency).await? else {
+            let denied = |item: Result<Question, Violation>| {
+                item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
+            };
+            return Ok(no_tenant(questions.into_iter().map(denied).collect()));
+        };
+        let decisions = questions.into_iter().enumerate().map(|(index, item)| {
+            decide(&view, &item?)
+                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
+        });
+        let decisions = decisions.collect();
+        Ok(self.answer(tenant, &view, decisions))
+    }
+
+    /// Which of these may the member act on? Exactly those that [`Decisions::check`] allows.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check_batch`].
+    pub async fn filter(
+        &self,
+        tenant: &TenantId,
+        member: &MemberId,
+        permission: &str,
+        resources: &[Resource],
+        consistency: &Consistency,
+    ) -> Result<Answer<Filtered>, ServiceError> {
+        bounded("resources", resources.len())?;
+        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+            let denied = Some(DecisionReason::TenantNotFound);
+            return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
+        };
+        let permission = known(&view.catalog, permission)?;
+        let mut filtered = Filtered { denied: hopeless(&view, member), ..Filtered::default() };
+        if let (None, Some(subject)) = (filtered.denied, view.members.get(member)) {
+            if subject.granted(&view.catalog, permission).is_empty() {
+                filtered.denied = Some(DecisionReason::PermissionNotGranted);
+            } else {
+                for resource in resources {
+                    let decision = subject.decide(&view.catalog, permission, Some(resource));
+                    if decision.is_allowed() {
+                        filtered.allowed.push(resource.id.clone());
+                    } else if decision.reason == DecisionReason::ResourceAttributeRequired {
+                        filtered.incomplete.push(resource.id.clone());
+                        filtered.missing.extend(decision.missing);
+                    }
+                }
+                filtered.missing.sort_unstable();
+                filtered.missing.dedup();
+            }
+        }
+        Ok(self.answer(tenant, &view, filtered))
+    }
+
+    /// The conditions under which [`Decisions::check`] allows, for the caller's own query.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check`].
+    pub async fn plan(
+        &self,
+        tenant: &TenantId,
+        member: &MemberId,
+        permission: &str,
+        consistency: &Consistency,
+    ) -> Result<Answer<Planned>, ServiceError> {
+        let never = |reason| Planned { plan: QueryPlan::Never, denied: Some(reason) };
+        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+            return Ok(no_tenant(never(DecisionReason::TenantNotFound)));
+        };
+        let permission = known(&view.catalog, permission)?;
+        let planned = match (hopeless(&view, member), view.members.get(member)) {
+            (None, Some(subject)) => {
+                let plan = QueryPlan::of(subject, &view.catalog, permission);
+                let denied = (plan == QueryPlan::Never).then(|| {
+                    if subject.granted(&view.catalog, permission).is_empty() {
+                        DecisionReason::PermissionNotGranted
+                    } else {
+                        DecisionReason::OutOfScope
+                    }
+                });
+                Planned { plan, denied }
+            }
+            (reason, _) => never(reason.unwrap_or(DecisionReason::MemberNotFound)),
+        };
+        Ok(self.answer(tenant, &view, planned))
+    }
+
+    /// All that a member may do, and what its menus show.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check`].
+    pub async fn effective(
+        &self,
+        tenant: &TenantId,
+        member: &MemberId,
+        consistency: &Consistency,
+    ) -> Result<Answer<Effective>, ServiceError> {
+        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+            let denied = Some(DecisionReason::TenantNotFound);
+            return Ok(no_tenant(Effective { denied, ..Effective::default() }));
+        };
+        let effective = match view.members.get(member) {
+            Some(subject) => Effective {
+                permissions: subject.effective(&view.catalog).collect(),
+                sections: subject.visible_sections(&view.catalog),
+                roles: subject.roles.iter().map(|(role, _)| role.clone()).collect(),
+                denied: hopeless(&view, member),
+            },
+            None => Effective { denied: hopeless(&view, member), ..Effective::default() },
+        };
+        Ok(self.answer(tenant, &view, effective))
+    }
+
+    async fn view(
+        &self,
+        tenant: &TenantId,
+        members: &[MemberId],
+        consistency: &Consistency,
+    ) -> Result<Option<TenantView>, ServiceError> {
+        let freshness = self.tokens.freshness(tenant, consistency)?;
+        let view = self.source.view(tenant, members, freshness).await?;
+        if let (Some(view), Freshness::AtLeast(wanted)) = (&view, freshness)
+            && view.revision < wanted
+        {
+            return Err(Refusal::ConsistencyTokenAhead.into());
+        }
+        Ok(view)
+    }
+
+    fn answer<T>(&self, tenant: &TenantId, view: &TenantView, value: T) -> Answer<T> {
+        Answer {
+            value,
+            catalog: Some(Arc::clone(&view.catalog)),
+            token: Some(self.tokens.issue(tenant, view.revision)),
+        }
+    }
+}
+
+fn no_tenant<T>(value: T) -> Answer<T> {
+    Answer { value, catalog: None, token: None }
+}
+
+/// The permission's index, or a refusal: asking about one that does not exist is a bug.
+pub(super) fn known(catalog: &Catalog, permission: &str) -> Result<PermissionIx, Refusal> {
+    find(catalog, permission).map_err(|problem| Refusal::invalid("permission", problem))
+}
+
+fn find(catalog: &Catalog, permission: &str) -> Result<PermissionIx, Problem> {
+    let unknown = || Problem::UnknownPermission { permission: permission.to_owned() };
+    catalog.find(permission).ok_or_else(unknown)
+}
+
+fn decide(view: &TenantView, question: &Question) -> Result<Decision, Problem> {
+    let permission = find(&view.catalog, &question.permission)?;
+    Ok(match view.members.get(&question.member) {
+        Some(subject) => subject.decide(&view.catalog, permission, question.resource.as_ref()),
+        None => Decision::denied(DecisionReason::MemberNotFound),
+    })
+}
+
+/// Why a member is denied everything, if it is.
+fn hopeless(view: &TenantView, member: &MemberId) -> Option<DecisionReason> {
+    match view.members.get(member).map(|subject: &Arc<Subject>| subject.status) {
+        None => Some(DecisionReason::MemberNotFound),
+        Some(MemberStatus::Archived) => Some(DecisionReason::MemberArchived),
+        Some(MemberStatus::Active) => None,
+    }
+}
+
+fn bounded(field: &str, count: usize) -> Result<(), Refusal> {
+    if count > MAX_BATCH {
+        let problem = Problem::TooManyItems { count, limit: MAX_BATCH };
+        return Err(Refusal::invalid(field, problem));
+    }
+    Ok(())
+}

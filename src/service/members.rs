@@ -1,0 +1,298 @@
+//! Members: made, given roles and teams, archived, restored, deleted.
+
+use std::collections::HashSet;
+
+use super::error::ServiceError;
+use super::page::{Page, PageRequest, Pager};
+use super::roles::{check_etag, unknown_roles};
+use super::seal::Seal;
+use super::token::Tokens;
+use super::write::{Operation, Start, Trace, WriteContext, Writer, Written};
+use crate::domain::catalog::Catalog;
+use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
+use crate::domain::member::{MAX_TEAMS, Member, MemberStatus};
+use crate::domain::refusal::{Problem, Refusal, Violation};
+use crate::store::{MemberFilter, SqlStore, Touched};
+
+/// The use cases.
+#[derive(Debug, Clone)]
+pub struct Members {
+    pub(super) store: SqlStore,
+    pub(super) writer: Writer,
+    seal: Seal,
+}
+
+impl Members {
+    /// The use cases over this store.
+    #[must_use]
+    pub fn new(store: SqlStore, tokens: Tokens, seal: Seal) -> Self {
+        Members { writer: Writer { store: store.clone(), tokens }, store, seal }
+    }
+
+    /// One member.
+    ///
+    /// # Errors
+    /// No such tenant or member, or the store fails.
+    pub async fn get(&self, tenant: &TenantId, id: &MemberId) -> Result<Member, ServiceError> {
+        let tx = self.store.read().await?;
+        super::tenants::in_use(&self.store, &tx, tenant).await?;
+        let not_found = || Refusal::MemberNotFound(id.clone()).into();
+        tx.member(tenant, id).await?.ok_or_else(not_found)
+    }
+
+    /// Members in the order of their ids.
+    ///
+    /// # Errors
+    /// No such tenant, a bad page, or the store fails.
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        filter: &MemberFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Member>, ServiceError> {
+        let status = match filter.status {
+            None => "",
+            Some(MemberStatus::Active) => "active",
+            Some(MemberStatus::Archived) => "archived",
+        };
+        let role = format!("{:?}", filter.any_role);
+        let team = filter.team.as_ref().map(TeamId::as_str).unwrap_or_default();
+        let query = [tenant.as_str(), status, role.as_str(), team];
+        let pager = Pager::new(&self.seal, "ListMembers", &query);
+        let (size, cursor) = pager.read(page)?;
+        let after = cursor.map(|last| MemberId::trusted(&last));
+        let tx = self.store.read().await?;
+        super::tenants::in_use(&self.store, &tx, tenant).await?;
+        let mut items = tx.members(tenant, filter, after.as_ref(), size as u64 + 1).await?;
+        let more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| more);
+        let next_token = last.map(|member| pager.token(member.id.as_str())).unwrap_or_default();
+        Ok(Page { items, next_token })
+    }
+
+    /// Makes a member.
+    ///
+    /// # Errors
+    /// The id is taken, a role is unknown, too many roles or teams; the store fails.
+    pub async fn create(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+        id: &MemberId,
+        roles: &[RoleId],
+        teams: &[TeamId],
+    ) -> Result<Written<Member>, ServiceError> {
+        let operation = match self.writer.begin(context, tenant).await? {
+            Start::Replay(written) => return Ok(written),
+            Start::Fresh(operation) => *operation,
+        };
+        let (_, catalog) = operation.tenant().await?;
+        let mut violations = check_roles(&operation, &catalog, "role_ids", roles).await?;
+        let teams = parse_teams("team_ids", teams);
+        let teams = super::roles::collect(&mut violations, teams);
+        let Some(teams) = teams.filter(|_| violations.is_empty()) else {
+            return Err(Refusal::Invalid(violations).into());
+        };
+        if operation.tx.member(tenant, id).await?.is_some() {
+            return Err(Refusal::MemberAlreadyExists(id.clone()).into());
+        }
+        let member = Member {
+            id: id.clone(),
+            status: MemberStatus::Active,
+            roles: roles.to_vec(),
+            teams,
+            revision: operation.tx.next_revision(),
+            created_at: operation.now,
+            updated_at: operation.now,
+        };
+        operation.tx.put_members(std::slice::from_ref(&member)).await?;
+        let trace = Trace::of(None, Some(&member)).member(id);
+        operation.finish(member, Touched::Members(vec![id.clone()]), trace).await
+    }
+
+    /// Gives a member these teams instead of those it is in.
+    ///
+    /// # Errors
+    /// No such member, too many teams, a stale etag; the store fails.
+    pub async fn set_teams(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+        id: &MemberId,
+        teams: &[TeamId],
+        etag: Option<&str>,
+    ) -> Result<Written<Member>, ServiceError> {
+        let operation = match self.writer.begin(context, tenant).await? {
+            Start::Replay(written) => return Ok(written),
+            Start::Fresh(operation) => *operation,
+        };
+        operation.tenant().await?;
+        let before = existing(&operation, id, etag).await?;
+        let teams = parse_teams("team_ids", teams).map_err(Refusal::Invalid)?;
+        let after = Member { teams, ..before.clone() };
+        change(operation, before, after).await
+    }
+
+    /// Gives a member these roles instead of those it holds.
+    ///
+    /// # Errors
+    /// No such member, unknown or too many roles, the last owner, a stale etag; the store fails.
+    pub async fn assign_roles(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+        id: &MemberId,
+        roles: &[RoleId],
+        etag: Option<&str>,
+    ) -> Result<Written<Member>, ServiceError> {
+        let operation = match self.writer.begin(context, tenant).await? {
+            Start::Replay(written) => return Ok(written),
+            Start::Fresh(operation) => *operation,
+        };
+        let (_, catalog) = operation.tenant().await?;
+        let before = existing(&operation, id, etag).await?;
+        let violations = check_roles(&operation, &catalog, "role_ids", roles).await?;
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations).into());
+        }
+        let after = Member { roles: roles.to_vec(), ..before.clone() };
+        change(operation, before, after).await
+    }
+
+    /// Makes a member active or archived.
+    ///
+    /// # Errors
+    /// No such member, the last owner, a stale etag; the store fails.
+    pub async fn set_status(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+        id: &MemberId,
+        status: MemberStatus,
+        etag: Option<&str>,
+    ) -> Result<Written<Member>, ServiceError> {
+        let operation = match self.writer.begin(context, tenant).await? {
+            Start::Replay(written) => return Ok(written),
+            Start::Fresh(operation) => *operation,
+        };
+        operation.tenant().await?;
+        let before = existing(&operation, id, etag).await?;
+        let after = Member { status, ..before.clone() };
+        change(operation, before, after).await
+    }
+
+    /// Removes a member, and its id from what the audit keeps.
+    ///
+    /// # Errors
+    /// No such member, the last owner, a stale etag; the store fails.
+    pub async fn delete(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+        id: &MemberId,
+        etag: Option<&str>,
+    ) -> Result<Written<()>, ServiceError> {
+        let operation = match self.writer.begin(context, tenant).await? {
+            Start::Replay(written) => return Ok(written),
+            Start::Fresh(operation) => *operation,
+        };
+        let (_, catalog) = operation.tenant().await?;
+        existing(&operation, id, etag).await?;
+        operation.tx.delete_members(std::slice::from_ref(id)).await?;
+        owner_remains(&operation, &catalog).await?;
+        operation.tx.erase_member(id).await?;
+        // The audit says that a member was deleted, not which: that is what erasing means.
+        operation.finish((), Touched::Members(vec![id.clone()]), Trace::default()).await
+    }
+}
+
+async fn existing(
+    operation: &Operation,
+    id: &MemberId,
+    etag: Option<&str>,
+) -> Result<Member, ServiceError> {
+    let member = operation.tx.member(operation.tenant_id(), id).await?;
+    let member = member.ok_or_else(|| Refusal::MemberNotFound(id.clone()))?;
+    check_etag(etag, member.revision)?;
+    Ok(member)
+}
+
+/// Writes a changed member, unless it was so already.
+async fn change(
+    operation: Operation,
+    before: Member,
+    mut after: Member,
+) -> Result<Written<Member>, ServiceError> {
+    if after == before {
+        return operation.unchanged(before).await;
+    }
+    let (_, catalog) = operation.tenant().await?;
+    after.revision = operation.tx.next_revision();
+    after.updated_at = operation.now;
+    operation.tx.put_members(std::slice::from_ref(&after)).await?;
+    owner_remains(&operation, &catalog).await?;
+    let trace = Trace::of(Some(&before), Some(&after)).member(&after.id);
+    let touched = Touched::Members(vec![after.id.clone()]);
+    operation.finish(after, touched, trace).await
+}
+
+/// The last active owner cannot be archived, demoted or deleted. Looks at the state after the
+/// write, so that the order of a batch does not matter.
+pub(super) async fn owner_remains(
+    operation: &Operation,
+    catalog: &Catalog,
+) -> Result<(), ServiceError> {
+    if operation.tx.role_members(operation.tenant_id(), catalog.owner()).await?.active > 0 {
+        return Ok(());
+    }
+    let tenant = operation.tenant_id().clone();
+    Err(Refusal::LastOwner { tenant, owner_role: catalog.owner().clone() }.into())
+}
+
+/// Everything that is wrong with a list of roles for one member.
+pub(super) async fn check_roles(
+    operation: &Operation,
+    catalog: &Catalog,
+    field: &str,
+    roles: &[RoleId],
+) -> Result<Vec<Violation>, ServiceError> {
+    let limit = catalog.roles_per_member();
+    if roles.len() > limit {
+        let problem = Problem::TooManyRoles { count: roles.len(), limit };
+        return Ok(vec![Violation::new(field, problem)]);
+    }
+    let unknown = unknown_roles(operation, catalog, roles).await?;
+    Ok(list_roles_violations(field, roles, |role| !unknown.contains(role)))
+}
+
+/// Duplicates and unknown ones among a member's roles.
+pub(super) fn list_roles_violations(
+    field: &str,
+    roles: &[RoleId],
+    is_known: impl Fn(&RoleId) -> bool,
+) -> Vec<Violation> {
+    let mut seen = HashSet::new();
+    let mut violations = Vec::new();
+    for (index, role) in roles.iter().enumerate() {
+        let path = format!("{field}[{index}]");
+        if !seen.insert(role) {
+            violations.push(Violation::new(path, Problem::Duplicate { id: role.to_string() }));
+        } else if !is_known(role) {
+            violations.push(Violation::new(path, Problem::UnknownRole { role: role.to_string() }));
+        }
+    }
+    violations
+}
+
+/// Teams sorted and each once, if there are not too many.
+pub(super) fn parse_teams(field: &str, teams: &[TeamId]) -> Result<Vec<TeamId>, Vec<Violation>> {
+    if teams.len() > MAX_TEAMS {
+        let problem = Problem::TooManyItems { count: teams.len(), limit: MAX_TEAMS };
+        return Err(vec![Violation::new(field, problem)]);
+    }
+    let mut teams = teams.to_vec();
+    teams.sort_unstable();
+    teams.dedup();
+    Ok(teams)
+}

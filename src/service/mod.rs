@@ -1,0 +1,21 @@
+//! The use cases: deciding, and administering tenants, roles and members.
+//!
+//! Reading starts at [`decide`]; what every mutation has in common is in `write`.
+
+pub mod audit;
+pub mod caller;
+pub mod decide;
+mod error;
+pub mod explain;
+pub mod members;
+pub mod page;
+pub mod roles;
+pub mod seal;
+pub mod tenants;
+pub mod token;
+pub mod upsert;
+pub mod who;
+mod write;
+
+pub use error::ServiceError;
+pub use write::{RequestId, WriteContext, Written};

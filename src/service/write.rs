@@ -1,0 +1,231 @@
+//! What every mutation has in common: one transaction on a locked tenant, idempotency by request
+//! id, trial runs, one change, one audit entry, one token.
+//!
+//! A use case begins an [`Operation`], checks its guards against what the transaction sees, writes,
+//! and finishes. Dropping the operation on the way leaves nothing behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::ServiceError;
+use super::token::Tokens;
+use crate::domain::Timestamp;
+use crate::domain::catalog::Catalog;
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::refusal::Refusal;
+use crate::domain::tenant::{Tenant, TenantState};
+use crate::store::{AuditEntry, RequestKey, SqlStore, Touched, WriteTx};
+
+/// How long a request id is remembered.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request id with a digest of the request that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId {
+    /// As the caller gave it.
+    pub id: String,
+    /// SHA-256, in hex, of the request without the id.
+    pub payload: String,
+}
+
+/// Who writes, and how.
+#[derive(Debug, Clone)]
+pub struct WriteContext {
+    /// The calling service.
+    pub caller: String,
+    /// Such as `RoleService/UpdateRole`.
+    pub method: &'static str,
+    /// For retries.
+    pub request: Option<RequestId>,
+    /// Do everything but the writing.
+    pub validate_only: bool,
+}
+
+/// What a mutation gives, with the token of the state after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What was written.
+    pub value: T,
+    /// None when nothing was written, because it was a trial.
+    pub token: Option<String>,
+}
+
+/// What the audit keeps of a change.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    pub(super) roles: Vec<RoleId>,
+    pub(super) members: Vec<MemberId>,
+    pub(super) before: Option<serde_json::Value>,
+    pub(super) after: Option<serde_json::Value>,
+}
+
+impl Trace {
+    /// What was and what is, of something that serializes.
+    pub(super) fn of<T: Serialize>(before: Option<&T>, after: Option<&T>) -> Self {
+        let json = |value: Option<&T>| value.and_then(|value| serde_json::to_value(value).ok());
+        Trace { before: json(before), after: json(after), ..Trace::default() }
+    }
+
+    pub(super) fn role(mut self, role: &RoleId) -> Self {
+        self.roles.push(role.clone());
+        self
+    }
+
+    pub(super) fn member(mut self, member: &MemberId) -> Self {
+        self.members.push(member.clone());
+        self
+    }
+}
+
+/// Begins and finishes mutations.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) store: SqlStore,
+    pub(super) tokens: Tokens,
+}
+
+/// What a mutation begins with.
+pub(super) enum Start<T> {
+    /// The same request was answered before; this was the answer.
+    Replay(Written<T>),
+    /// It is new.
+    Fresh(Box<Operation>),
+}
+
+/// A mutation under way.
+pub(super) struct Operation {
+    pub(super) tx: WriteTx,
+    pub(super) now: Timestamp,
+    context: WriteContext,
+    tenant: TenantId,
+    tokens: Tokens,
+    store: SqlStore,
+}
+
+/// What is remembered of an answer.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Remembered<T> {
+    revision: u64,
+    value: T,
+}
+
+impl Writer {
+    /// Locks the tenant, and looks whether this request was answered before.
+    pub(super) async fn begin<T: DeserializeOwned>(
+        &self,
+        context: WriteContext,
+        tenant: &TenantId,
+    ) -> Result<Start<T>, ServiceError> {
+        let tx = self.store.write(tenant).await?;
+        let now = Timestamp::now();
+        let operation = Operation {
+            tx,
+            now,
+            context,
+            tenant: tenant.clone(),
+            tokens: self.tokens.clone(),
+            store: self.store.clone(),
+        };
+        if let (Some(request), Some(key)) = (&operation.context.request, operation.request_key())
+            && let Some(earlier) = operation.tx.remembered(&key, now).await?
+        {
+            if earlier.payload_hash != request.payload {
+                return Err(Refusal::RequestIdReused { request_id: request.id.clone() }.into());
+            }
+            let answer: Remembered<T> = serde_json::from_str(&earlier.response)
+                .map_err(|error| ServiceError::Internal(format!("remembered answer: {error}")))?;
+            return Ok(Start::Replay(Written {
+                value: answer.value,
+                token: Some(self.tokens.issue(tenant, answer.revision)),
+            }));
+        }
+        Ok(Start::Fresh(Box::new(operation)))
+    }
+}
+
+impl Operation {
+    /// The tenant, which must be in use, with its catalog.
+    pub(super) async fn tenant(&self) -> Result<(Tenant, Arc<Catalog>), ServiceError> {
+        match self.tx.tenant() {
+            Some(tenant) if tenant.state == TenantState::Active => {
+                let catalog = self.store.catalog(&tenant.catalog).await?;
+                Ok((tenant.clone(), catalog))
+            }
+            _ => Err(Refusal::TenantNotFound(self.tenant.clone()).into()),
+        }
+    }
+
+    /// The tenant that is locked.
+    pub(super) fn tenant_id(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    fn request_key(&self) -> Option<RequestKey> {
+        self.context.request.as_ref().map(|request| RequestKey {
+            caller: self.context.caller.clone(),
+            tenant: self.tenant.clone(),
+            method: self.context.method.to_owned(),
+            request_id: request.id.clone(),
+        })
+    }
+
+    /// Commits what was written, remembers the answer, and gives it its token. A trial is rolled
+    /// back instead.
+    pub(super) async fn finish<T: Serialize>(
+        self,
+        value: T,
+        touched: Touched,
+        trace: Trace,
+    ) -> Result<Written<T>, ServiceError> {
+        if self.context.validate_only {
+            return Ok(Written { value, token: None });
+        }
+        let revision = self.tx.next_revision();
+        let value = self.remember(revision, value).await?;
+        let audit = AuditEntry {
+            at: self.now,
+            caller: self.context.caller.clone(),
+            actor: None,
+            method: self.context.method.to_owned(),
+            request_id: self.context.request.as_ref().map(|request| request.id.clone()),
+            roles: trace.roles,
+            members: trace.members,
+            before: trace.before,
+            after: trace.after,
+        };
+        let (method, caller) = (self.context.method, self.context.caller.clone());
+        let revision = self.tx.commit(touched, audit).await?;
+        tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
+        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
+    }
+
+    /// Answers without having changed anything: things were so already. The request id is
+    /// remembered all the same, so that a late retry does not do then what was not needed now.
+    pub(super) async fn unchanged<T: Serialize>(
+        self,
+        value: T,
+    ) -> Result<Written<T>, ServiceError> {
+        let revision = self.tx.tenant().map(|tenant| tenant.revision);
+        let Some(revision) = revision.filter(|_| !self.context.validate_only) else {
+            return Ok(Written { value, token: None });
+        };
+        let value = self.remember(revision, value).await?;
+        self.tx.commit_unchanged().await?;
+        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
+    }
+
+    async fn remember<T: Serialize>(&self, revision: u64, value: T) -> Result<T, ServiceError> {
+        let (Some(request), Some(key)) = (&self.context.request, self.request_key()) else {
+            return Ok(value);
+        };
+        let answer = Remembered { revision, value };
+        let text = serde_json::to_string(&answer)
+            .map_err(|error| ServiceError::Internal(format!("remembering an answer: {error}")))?;
+        let expires = self.now.plus(REMEMBERED_FOR);
+        self.tx.remember(&key, &request.payload, &text, self.now, expires).await?;
+        Ok(answer.value)
+    }
+}

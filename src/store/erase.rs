@@ -1,0 +1,134 @@
+//! Erasing a member: its id goes from everything that is kept, the record of what happened stays.
+//!
+//! What `changes` says of it goes when changes are trimmed: followers need it until then.
+
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+};
+use serde_json::Value;
+
+use super::StoreError;
+use super::audit::MEMBER;
+use super::entity::{audit, audit_subject, idempotency};
+use super::read::CHUNK;
+use super::rows::{from_json, to_json};
+use super::write::WriteTx;
+use crate::domain::ids::MemberId;
+
+impl WriteTx {
+    /// Replaces the member's id in the audit trail by one that says nothing, the same everywhere, so
+    /// that what one person did can still be told from what another did; and forgets remembered
+    /// answers that name it.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn erase_member(&self, member: &MemberId) -> Result<(), StoreError> {
+        let pseudonym = format!("erased-{}", uuid::Uuid::new_v4());
+        self.erase_as_actor(member, &pseudonym).await?;
+        self.erase_as_subject(member, &pseudonym).await?;
+        self.forget_answers_naming(member).await
+    }
+
+    async fn erase_as_actor(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
+        audit::Entity::update_many()
+            .set(audit::ActiveModel {
+                actor: Set(Some(pseudonym.to_owned())),
+                ..Default::default()
+            })
+            .filter(audit::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(audit::COLUMN.actor.eq(member.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn erase_as_subject(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
+        let about = audit_subject::Entity::find()
+            .filter(audit_subject::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(audit_subject::COLUMN.kind.eq(MEMBER))
+            .filter(audit_subject::COLUMN.subject_id.eq(member.as_str()))
+            .order_by_asc(audit_subject::COLUMN.audit_seq)
+            .all(&self.tx)
+            .await?;
+        let events: Vec<i64> = about.iter().map(|subject| subject.audit_seq).collect();
+        for events in events.chunks(CHUNK) {
+            let rows = audit::Entity::find()
+                .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
+                .all(&self.tx)
+                .await?;
+            for row in rows {
+                let key = row.seq.to_string();
+                let rewritten = |text: &Option<String>, column| {
+                    let rewrite = |text: &String| {
+                        let mut value: Value = from_json(text, column, &key)?;
+                        replace(&mut value, member.as_str(), pseudonym);
+                        to_json(&value, column)
+                    };
+                    text.as_ref().map(rewrite).transpose()
+                };
+                let before = rewritten(&row.before, "audit.before")?;
+                let after = rewritten(&row.after, "audit.after")?;
+                let mut row = row.into_active_model();
+                row.before = Set(before);
+                row.after = Set(after);
+                row.update(&self.tx).await?;
+            }
+        }
+        audit_subject::Entity::update_many()
+            .set(audit_subject::ActiveModel {
+                subject_id: Set(pseudonym.to_owned()),
+                ..Default::default()
+            })
+            .filter(audit_subject::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(audit_subject::COLUMN.kind.eq(MEMBER))
+            .filter(audit_subject::COLUMN.subject_id.eq(member.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn forget_answers_naming(&self, member: &MemberId) -> Result<(), StoreError> {
+        let quoted = to_json(&member, "idempotency.response")?;
+        // `contains` takes wildcards and no case for its own, so it finds too much, never too little.
+        let suspects = idempotency::Entity::find()
+            .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(idempotency::COLUMN.response.contains(member.as_str()))
+            .all(&self.tx)
+            .await?;
+        for row in suspects.into_iter().filter(|row| row.response.contains(&quoted)) {
+            row.into_active_model().delete(&self.tx).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Replaces every text that is the id, wherever it stands.
+fn replace(value: &mut Value, id: &str, pseudonym: &str) {
+    match value {
+        Value::String(text) if text == id => pseudonym.clone_into(text),
+        Value::Array(values) => {
+            values.iter_mut().for_each(|value| replace(value, id, pseudonym));
+        }
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|value| replace(value, id, pseudonym));
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_texts_are_replaced() {
+        let mut value = serde_json::json!({
+            "id": "kim", "note": "kim was here", "teams": ["kim", "Kim"], "deep": [{ "m": "kim" }]
+        });
+        replace(&mut value, "kim", "x");
+        let expected = serde_json::json!({
+            "id": "x", "note": "kim was here", "teams": ["x", "Kim"], "deep": [{ "m": "x" }]
+        });
+        assert_eq!(value, expected);
+    }
+}
