@@ -94,6 +94,12 @@ fn file_of(url: &str) -> Result<PathBuf, OpenError> {
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(OpenError::InMemory);
     }
+    // Everything else that SQLite takes there would change what this module relies on.
+    if let Some((_, parameters)) = url.split_once('?')
+        && !["mode=rwc", "mode=rw"].contains(&parameters)
+    {
+        return Err(OpenError::BadUrl(format!("{parameters} is not possible; leave it out")));
+    }
     let parsed = SqliteConnectOptions::from_str(url)
         .map_err(|error| OpenError::BadUrl(error.to_string()))?;
     let file = parsed.get_filename();

@@ -8,3 +8,4 @@
 )]
 
 mod domain;
+mod store;

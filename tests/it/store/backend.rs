@@ -1,0 +1,133 @@
+//! Databases to test with, and the values that most tests begin with.
+
+use rolegate::domain::Timestamp;
+use rolegate::domain::catalog::CatalogRef;
+use rolegate::domain::grant::Grant;
+use rolegate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
+use rolegate::domain::member::{Member, MemberStatus};
+use rolegate::domain::name::RoleName;
+use rolegate::domain::role::CustomRole;
+use rolegate::domain::tenant::{Tenant, TenantState};
+use rolegate::store::{AuditEntry, OpenOptions, SqlStore, Touched, WriteTx};
+use tempfile::TempDir;
+
+/// A new database.
+pub(super) struct Database {
+    pub(super) store: SqlStore,
+    /// Deleted with the test.
+    _directory: TempDir,
+}
+
+pub(super) async fn sqlite() -> Database {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqlStore::open(&sqlite_options(&directory)).await.unwrap();
+    Database { store, _directory: directory }
+}
+
+pub(super) fn sqlite_options(directory: &TempDir) -> OpenOptions {
+    OpenOptions::new(format!("sqlite://{}", directory.path().join("rolegate.db").display()))
+}
+
+pub(super) fn tenant_id(id: &str) -> TenantId {
+    TenantId::parse(id).unwrap()
+}
+
+pub(super) fn member_id(id: &str) -> MemberId {
+    MemberId::parse(id).unwrap()
+}
+
+pub(super) fn role_id(id: &str) -> RoleId {
+    RoleId::parse(id).unwrap()
+}
+
+pub(super) fn team_id(id: &str) -> TeamId {
+    TeamId::parse(id).unwrap()
+}
+
+pub(super) fn role_ids(ids: &[&str]) -> Vec<RoleId> {
+    ids.iter().map(|id| role_id(id)).collect()
+}
+
+pub(super) fn member_ids(ids: &[&str]) -> Vec<MemberId> {
+    ids.iter().map(|id| member_id(id)).collect()
+}
+
+pub(super) fn tenant(id: &str) -> Tenant {
+    Tenant {
+        id: tenant_id(id),
+        catalog: CatalogRef { id: "qpien".into(), version: 1 },
+        plan: None,
+        state: TenantState::Active,
+        revision: 1,
+        own_revision: 1,
+        created_at: Timestamp(100),
+        updated_at: Timestamp(100),
+        purge_at: None,
+    }
+}
+
+/// A role whose name is its id.
+pub(super) fn role(id: &str) -> CustomRole {
+    CustomRole {
+        id: role_id(id),
+        name: RoleName::parse(id).unwrap(),
+        description: String::new(),
+        grants: vec![Grant { permission: "chat.view".into(), scope: None }],
+        revision: 0,
+        created_at: Timestamp(200),
+        updated_at: Timestamp(200),
+    }
+}
+
+/// An active member.
+pub(super) fn member(id: &str, roles: &[&str], teams: &[&str]) -> Member {
+    Member {
+        id: member_id(id),
+        status: MemberStatus::Active,
+        roles: role_ids(roles),
+        teams: teams.iter().map(|id| team_id(id)).collect(),
+        revision: 0,
+        created_at: Timestamp(300),
+        updated_at: Timestamp(300),
+    }
+}
+
+pub(super) fn archived(member: Member) -> Member {
+    Member { status: MemberStatus::Archived, ..member }
+}
+
+pub(super) fn entry(at: i64) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp(at),
+        caller: "admin-service".into(),
+        actor: None,
+        method: "Test".into(),
+        request_id: None,
+        roles: vec![],
+        members: vec![],
+        before: None,
+        after: None,
+    }
+}
+
+/// Commits without much ado.
+pub(super) async fn commit(tx: WriteTx) -> u64 {
+    tx.commit(Touched::Nothing, entry(1)).await.unwrap()
+}
+
+/// A tenant with nothing in it, at revision 1.
+pub(super) async fn make_tenant(store: &SqlStore, id: &str) -> TenantId {
+    let tx = store.write(&tenant_id(id)).await.unwrap();
+    tx.put_tenant(&tenant(id)).await.unwrap();
+    assert_eq!(commit(tx).await, 1);
+    tenant_id(id)
+}
+
+/// A tenant with these members, at revision 2.
+pub(super) async fn make_members(store: &SqlStore, id: &str, members: &[Member]) -> TenantId {
+    let tenant = make_tenant(store, id).await;
+    let tx = store.write(&tenant).await.unwrap();
+    tx.put_members(members).await.unwrap();
+    assert_eq!(commit(tx).await, 2);
+    tenant
+}

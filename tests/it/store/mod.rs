@@ -1,0 +1,70 @@
+//! One suite over every kind of database, and what is particular to one of them.
+
+mod audit;
+mod backend;
+mod catalogs;
+mod commits;
+mod members;
+mod opening;
+mod requests;
+mod roles;
+mod tenants;
+
+/// Runs every case on one kind of database, named as the function in [`backend`] that opens it.
+macro_rules! suite {
+    ($backend:ident) => {
+        mod $backend {
+            cases! { $backend:
+                tenants {
+                    what_is_written_is_read_back, ids_are_case_sensitive, are_listed_in_order,
+                    deleted_ones_become_purgeable, purging_leaves_nothing_but_the_id,
+                    made_by_two_at_once_only_once,
+                }
+                roles {
+                    are_read_back_changed_and_deleted, are_listed_in_order,
+                    a_name_is_taken_once, a_name_is_taken_once_under_a_race,
+                    ids_and_names_belong_to_one_tenant,
+                }
+                members {
+                    are_read_back_changed_and_deleted, are_listed_in_byte_order,
+                    are_filtered, more_than_fit_in_one_statement,
+                    are_counted_by_role, a_role_is_reassigned, a_role_reassigned_to_itself_stays,
+                    a_role_is_stripped,
+                }
+                commits {
+                    revisions_are_dense_under_many_writers, dropping_leaves_nothing,
+                    a_reader_sees_one_state, the_listener_is_told_once,
+                    whoever_goes_away_does_not_keep_it_from_being_told, changes_match_commits,
+                    old_changes_are_trimmed, a_change_of_no_tenant_is_refused,
+                }
+                requests {
+                    are_remembered_until_they_expire, are_remembered_by_all_of_their_key,
+                    are_remembered_only_if_committed, can_be_remembered_again,
+                }
+                audit {
+                    is_read_back_newest_first, is_filtered, is_read_in_pages, takes_many_subjects,
+                    a_refusal_changes_nothing_else, is_trimmed_by_age,
+                }
+                catalogs {
+                    a_version_is_recorded_once, are_listed_by_id_and_version,
+                    an_unknown_version_is_an_error,
+                }
+            }
+        }
+    };
+}
+
+macro_rules! cases {
+    ($backend:ident: $($module:ident { $($case:ident),* $(,)? })*) => {
+        $(mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let database = super::super::backend::$backend().await;
+                super::super::$module::$case(&database.store).await;
+                database.store.close().await;
+            })*
+        })*
+    };
+}
+
+suite!(sqlite);
