@@ -17,7 +17,7 @@ use crate::domain::name::{RoleName, TextError, parse_description};
 use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
 use crate::domain::role::{CompiledRole, CustomRole, DroppedGrant, RoleKind};
 use crate::domain::tenant::Tenant;
-use crate::store::{RoleMembers, SqlStore, Touched};
+use crate::store::{ReadTx, RoleMembers, SqlStore, Touched};
 
 /// The most grants that a request may list; a catalog has no more permissions.
 pub const MAX_GRANTS: usize = crate::domain::catalog::MAX_PERMISSIONS;
@@ -312,7 +312,7 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (_, catalog) = operation.tenant().await?;
-        let before = editable(&operation, &catalog, tenant, role).await?;
+        let before = editable(&operation.tx, &catalog, tenant, role).await?;
         check_etag(edit.etag.as_deref(), before.revision)?;
         let mut violations = Vec::new();
         let name = match &edit.name {
@@ -371,10 +371,11 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (_, catalog) = operation.tenant().await?;
-        let before = editable(&operation, &catalog, tenant, role).await?;
+        let before = editable(&operation.tx, &catalog, tenant, role).await?;
         check_etag(deletion.etag.as_deref(), before.revision)?;
-        let members = operation.tx.role_members(tenant, role).await?;
-        let target = deletion_target(&operation, &catalog, &before, members, deletion).await?;
+        let target = deletion.reassign_to.as_ref();
+        let target = reassignment(&operation.tx, &catalog, tenant, &before, target).await?;
+        confirmed(&catalog, &before, &deletion.confirmation)?;
         let mut touched = vec![role.clone()];
         let mut deleted = RoleDeleted::default();
         match &target {
@@ -396,53 +397,53 @@ impl Roles {
     }
 }
 
-/// Where the members of a role that is to be deleted go, if the policy and the request agree.
-async fn deletion_target(
-    operation: &Operation,
+/// Where the members of a role that is to be deleted go: none where the policy has no
+/// reassignment. Refused when policy, role and target do not go together.
+pub(super) async fn reassignment(
+    tx: &ReadTx,
     catalog: &Catalog,
+    tenant: &TenantId,
     role: &CustomRole,
-    members: RoleMembers,
-    deletion: &Deletion,
+    target: Option<&RoleId>,
 ) -> Result<Option<RoleId>, ServiceError> {
-    match (catalog.deletion(), &deletion.reassign_to) {
+    const FIELD: &str = "reassign_to_role_id";
+    let members = tx.role_members(tenant, &role.id).await?;
+    match (catalog.deletion(), target) {
         (DeletionPolicy::Reassign, None) => Err(Refusal::ReassignmentRequired {
             role: role.id.clone(),
             active_members: members.active,
             archived_members: members.archived,
         }
         .into()),
+        (DeletionPolicy::Reassign, Some(target)) if *target == role.id => {
+            Err(Refusal::invalid(FIELD, Problem::ReassignmentToItself).into())
+        }
         (DeletionPolicy::Reassign, Some(target)) => {
-            const FIELD: &str = "reassign_to_role_id";
-            if *target == role.id {
-                return Err(Refusal::invalid(FIELD, Problem::ReassignmentToItself).into());
+            let targets = std::slice::from_ref(target);
+            if unknown_roles(tx, catalog, tenant, targets).await?.is_empty() {
+                return Ok(Some(target.clone()));
             }
-            let unknown = unknown_roles(operation, catalog, std::slice::from_ref(target)).await?;
-            if unknown.is_empty() {
-                Ok(Some(target.clone()))
-            } else {
-                let problem = Problem::UnknownRole { role: target.to_string() };
-                Err(Refusal::invalid(FIELD, problem).into())
-            }
+            let problem = Problem::UnknownRole { role: target.to_string() };
+            Err(Refusal::invalid(FIELD, problem).into())
         }
         (DeletionPolicy::RefuseWhileAssigned { .. }, Some(_)) => {
             Err(Refusal::ReassignmentNotSupported.into())
         }
-        (DeletionPolicy::RefuseWhileAssigned { .. }, None) => {
-            if members.active > 0 {
-                return Err(Refusal::RoleAssigned {
-                    role: role.id.clone(),
-                    active_members: members.active,
-                }
-                .into());
-            }
-            match confirmation_text(catalog, &role.name) {
-                Some(expected) if expected != deletion.confirmation => {
-                    let problem = Problem::Confirmation { expected };
-                    Err(Refusal::invalid("confirmation_text", problem).into())
-                }
-                _ => Ok(None),
-            }
+        (DeletionPolicy::RefuseWhileAssigned { .. }, None) if members.active > 0 => {
+            let (role, active_members) = (role.id.clone(), members.active);
+            Err(Refusal::RoleAssigned { role, active_members }.into())
         }
+        (DeletionPolicy::RefuseWhileAssigned { .. }, None) => Ok(None),
+    }
+}
+
+/// The text that confirms a deletion must be the one that was shown, to the letter.
+fn confirmed(catalog: &Catalog, role: &CustomRole, typed: &str) -> Result<(), Refusal> {
+    match confirmation_text(catalog, &role.name) {
+        Some(expected) if expected != typed => {
+            Err(Refusal::invalid("confirmation_text", Problem::Confirmation { expected }))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -486,8 +487,9 @@ async fn insert(
     operation.finish(written, Touched::Roles(vec![role.id]), trace).await
 }
 
-async fn editable(
-    operation: &Operation,
+/// The custom role, if it is one.
+pub(super) async fn editable(
+    tx: &ReadTx,
     catalog: &Catalog,
     tenant: &TenantId,
     role: &RoleId,
@@ -496,7 +498,7 @@ async fn editable(
         return Err(Refusal::DefaultRoleImmutable(role.clone()).into());
     }
     let role_not_found = || Refusal::RoleNotFound(role.clone()).into();
-    operation.tx.role(tenant, role).await?.ok_or_else(role_not_found)
+    tx.role(tenant, role).await?.ok_or_else(role_not_found)
 }
 
 async fn name_is_free(
@@ -521,8 +523,9 @@ async fn name_is_free(
 
 /// The roles among these that neither the catalog nor the tenant has.
 pub(super) async fn unknown_roles(
-    operation: &Operation,
+    tx: &ReadTx,
     catalog: &Catalog,
+    tenant: &TenantId,
     roles: &[RoleId],
 ) -> Result<Vec<RoleId>, ServiceError> {
     let custom: Vec<RoleId> = roles
@@ -533,7 +536,7 @@ pub(super) async fn unknown_roles(
     if custom.is_empty() {
         return Ok(custom);
     }
-    let known = operation.tx.roles_by_ids(operation.tenant_id(), &custom).await?;
+    let known = tx.roles_by_ids(tenant, &custom).await?;
     let is_known = |role: &RoleId| known.iter().any(|known| known.id == *role);
     Ok(custom.into_iter().filter(|role| !is_known(role)).collect())
 }
