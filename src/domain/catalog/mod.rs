@@ -278,6 +278,11 @@ impl Catalog {
         &self.sections
     }
 
+    /// The sections' indices, in the same order.
+    pub fn section_indices(&self) -> impl Iterator<Item = SectionIx> {
+        (0..self.sections.len()).filter_map(SectionIx::new)
+    }
+
     /// The scopes, by id.
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
