@@ -133,7 +133,9 @@ impl Subject {
                 missing: Vec::new(),
             };
         };
-        let open = granted.intersection(relations.possible);
+        // Reduced: what tells whether it is in my team tells all that `team` implies, so the
+        // assignees need not be said as well.
+        let open = granted.reduced().intersection(relations.possible);
         let missing = Attribute::ALL
             .into_iter()
             .filter(|attribute| !resource.says(*attribute) && attribute.tells().intersects(open))

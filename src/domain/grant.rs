@@ -127,6 +127,11 @@ impl Held {
         self.0.insert(permission, scope).is_none()
     }
 
+    /// The scope that a held permission was granted at.
+    pub(super) fn scope(&self, permission: PermissionIx) -> Option<ScopeIx> {
+        self.0.get(&permission).copied().flatten()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (PermissionIx, Option<ScopeIx>)> {
         self.0.iter().map(|(permission, scope)| (*permission, *scope))
     }
@@ -251,34 +256,47 @@ pub fn check_grants(
     expand: bool,
 ) -> Result<Vec<Grant>, Vec<GrantProblem>> {
     let (mut held, places) = parse(catalog, grants)?;
-    let mut problems = Vec::new();
-    let mut seen = BTreeSet::new();
-    // Each round may add or widen permissions whose own requirements the next round looks at.
-    // Reach only grows, so this ends.
+    // Everything that can be completed is, whether it is wanted or not, so that without `expand`
+    // the refusal lists what the missing permissions require in their turn. Each round may add or
+    // widen permissions whose own requirements the next round looks at. Reach only grows, so this
+    // ends.
+    let mut completed = BTreeSet::new();
     loop {
         let mut changed = false;
         let permissions: Vec<_> = held.iter().map(|(permission, _)| permission).collect();
         for permission in permissions {
             let needed = held.reach(catalog, permission);
-            let unmet: Vec<_> = held.unmet(catalog, permission).cloned().collect();
+            let unmet: Vec<_> = held.unmet(catalog, permission).collect();
             for requirement in unmet {
-                let completed = match &requirement {
-                    Requirement::Permission(required) => held.complete(catalog, *required, needed),
-                    Requirement::AnyOf(_) => false,
-                };
-                changed |= completed;
-                let first_time = seen.insert((permission, requirement.choices().to_vec()));
-                if first_time && !(expand && completed) {
-                    problems.push(GrantProblem::RequirementMissing {
-                        index: places.get(&permission).copied(),
-                        permission: catalog.permission(permission).id.clone(),
-                        choices: choices(catalog, &requirement, needed),
-                    });
+                if let Requirement::Permission(required) = requirement
+                    && held.complete(catalog, *required, needed)
+                {
+                    completed.insert((permission, *required));
+                    changed = true;
                 }
             }
         }
         if !changed {
             break;
+        }
+    }
+    // Only now is it known how far each requirement must reach.
+    let mut problems = Vec::new();
+    for (permission, _) in held.iter() {
+        let needed = held.reach(catalog, permission);
+        let unmet: Vec<_> = held.unmet(catalog, permission).collect();
+        for requirement in &catalog.permission(permission).requires {
+            let was_missing = match requirement {
+                Requirement::Permission(required) => completed.contains(&(permission, *required)),
+                Requirement::AnyOf(_) => false,
+            };
+            if unmet.contains(&requirement) || (was_missing && !expand) {
+                problems.push(GrantProblem::RequirementMissing {
+                    index: places.get(&permission).copied(),
+                    permission: catalog.permission(permission).id.clone(),
+                    choices: choices(catalog, requirement, needed),
+                });
+            }
         }
     }
     if problems.is_empty() { Ok(held.to_grants(catalog)) } else { Err(problems) }
@@ -348,21 +366,20 @@ pub(super) fn scope_for(
     }
 }
 
+/// What would meet a requirement: a custom role can be granted it, and it reaches far enough.
 fn choices(catalog: &Catalog, requirement: &Requirement, needed: RelationSet) -> Vec<Choice> {
-    let wide_enough = |ix: PermissionIx| {
-        let scopes = catalog.permission(catalog.leader(ix)).scopes.iter();
-        scopes
+    let choice = |ix: &PermissionIx| {
+        let permission = catalog.permission(*ix);
+        let scopes = &catalog.permission(catalog.leader(*ix)).scopes;
+        let wide_enough: Vec<String> = scopes
+            .iter()
             .map(|scope| catalog.scope(*scope))
             .filter(|scope| scope.closed.includes(needed))
             .map(|scope| scope.id.clone())
-            .collect()
+            .collect();
+        let possible = permission.grantable == Grantable::Yes
+            && (scopes.is_empty() || !wide_enough.is_empty());
+        possible.then(|| Choice { permission: permission.id.clone(), scopes: wide_enough })
     };
-    requirement
-        .choices()
-        .iter()
-        .map(|ix| Choice {
-            permission: catalog.permission(*ix).id.clone(),
-            scopes: wide_enough(*ix),
-        })
-        .collect()
+    requirement.choices().iter().filter_map(choice).collect()
 }

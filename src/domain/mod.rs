@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod decision;
 pub mod grant;
 pub mod ids;
+pub mod impact;
 pub mod member;
 pub mod name;
 pub mod plan;
@@ -15,6 +16,8 @@ pub mod relation;
 pub mod resource;
 pub mod role;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use time::Timestamp;

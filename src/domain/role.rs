@@ -129,8 +129,7 @@ impl CompiledRole {
         }
         let mut reach = vec![Reach::default(); catalog.permissions().len()];
         for (permission, _) in held.iter() {
-            let leader = catalog.leader(permission);
-            let scope = held.iter().find(|(ix, _)| *ix == leader).and_then(|(_, scope)| scope);
+            let scope = held.scope(catalog.leader(permission));
             if let Some(slot) = reach.get_mut(permission.get()) {
                 *slot = Reach { relations: held.reach(catalog, permission), scope };
             }

@@ -11,7 +11,7 @@ use super::token::Consistency;
 use crate::domain::catalog::{Catalog, PermissionIx};
 use crate::domain::decision::DecidedBy;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::{MemberStatus, Subject};
+use crate::domain::member::MemberStatus;
 use crate::domain::refusal::Refusal;
 use crate::domain::resource::Resource;
 use crate::domain::role::CompiledRole;

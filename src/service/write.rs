@@ -158,6 +158,11 @@ impl Operation {
         }
     }
 
+    /// Whether nothing is to be written.
+    pub(super) fn is_trial(&self) -> bool {
+        self.context.validate_only
+    }
+
     /// The tenant that is locked.
     pub(super) fn tenant_id(&self) -> &TenantId {
         &self.tenant

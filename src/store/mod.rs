@@ -4,6 +4,7 @@
 //! is one change of one tenant, and everything that a `ReadTx` can read can be read in it too.
 
 mod audit;
+mod cache;
 mod catalogs;
 mod contract;
 mod entity;
@@ -21,6 +22,7 @@ mod sql;
 mod write;
 
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
+pub use cache::Cached;
 pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;

@@ -7,7 +7,7 @@ use super::{DecisionSource, Freshness, ReadTx, SqlStore, StoreError, TenantView}
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, Subject};
-use crate::domain::role::{CompiledRole, RoleKind};
+use crate::domain::role::CompiledRole;
 use crate::domain::tenant::{Tenant, TenantState};
 
 /// Something as it was at a revision of its tenant.
@@ -60,34 +60,33 @@ impl SqlStore {
         Ok(Seen { value, revision })
     }
 
-    /// A member.
+    /// Those of these members that exist.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn load_member(
+    pub async fn load_members(
         &self,
         tenant: &TenantId,
-        member: &MemberId,
-    ) -> Result<Seen<Option<Member>>, StoreError> {
+        members: &[MemberId],
+    ) -> Result<Seen<Vec<Member>>, StoreError> {
         let tx = self.read().await?;
         let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
-        Ok(Seen { value: tx.member(tenant, member).await?, revision })
+        Ok(Seen { value: tx.members_by_ids(tenant, members).await?, revision })
     }
 
-    /// A default or custom role, compiled for this catalog.
+    /// Those of these roles that exist, default or custom, compiled for this catalog.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn load_role(
+    pub async fn load_roles(
         &self,
         tenant: &TenantId,
         catalog: &Catalog,
-        role: &RoleId,
-    ) -> Result<Seen<Option<Arc<CompiledRole>>>, StoreError> {
+        roles: &BTreeSet<RoleId>,
+    ) -> Result<Seen<HashMap<RoleId, Arc<CompiledRole>>>, StoreError> {
         let tx = self.read().await?;
         let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
-        let mut compiled = compiled_roles(&tx, tenant, catalog, [role.clone()].into()).await?;
-        Ok(Seen { value: compiled.remove(role), revision })
+        Ok(Seen { value: compiled_roles(&tx, tenant, catalog, roles.clone()).await?, revision })
     }
 }
 
@@ -112,8 +111,8 @@ async fn compiled_roles(
         }
     }
     for role in tx.roles_by_ids(tenant, &custom).await? {
-        let ready = CompiledRole::compile(catalog, RoleKind::Custom, &role.grants);
-        compiled.insert(role.id, Arc::new(ready));
+        let ready = Arc::new(role.compile(catalog));
+        compiled.insert(role.id, ready);
     }
     Ok(compiled)
 }

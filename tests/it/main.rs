@@ -1,11 +1,11 @@
-//! All integration tests, in one binary.
-
+//! The tests that see the service from outside its modules.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "that is how a test fails"
+    reason = "a test that fails should say where"
 )]
 
+mod domain;
 mod store;

@@ -5,11 +5,13 @@
 //! the domain may rely on its indices pointing somewhere, its requirements having no cycle and
 //! its default roles being closed.
 
+pub mod diff;
 mod fields;
 mod hash;
 mod parse;
 mod problem;
 mod raw;
+mod renames;
 mod shipped;
 mod text;
 mod validate;
@@ -20,6 +22,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use problem::{CatalogProblem, CatalogProblems};
+pub use renames::migrate_grants;
 pub use shipped::shipped;
 pub use text::Text;
 
@@ -275,6 +278,11 @@ impl Catalog {
         &self.sections
     }
 
+    /// The sections' indices, in the same order.
+    pub fn section_indices(&self) -> impl Iterator<Item = SectionIx> {
+        (0..self.sections.len()).filter_map(SectionIx::new)
+    }
+
     /// The scopes, by id.
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
@@ -349,17 +357,6 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, permission: &str) -> Option<PermissionIx> {
         self.by_id.get(permission).copied()
-    }
-
-    /// The permission's index by its id or by one it had in an older version, unless that old id
-    /// is in use again.
-    #[must_use]
-    pub fn find_renamed(&self, permission: &str) -> Option<PermissionIx> {
-        self.find(permission).or_else(|| {
-            self.permissions()
-                .find(|(_, candidate)| candidate.renamed_from.iter().any(|old| old == permission))
-                .map(|(ix, _)| ix)
-        })
     }
 
     /// The permission at an index of this catalog.
