@@ -10,7 +10,7 @@ use rolegate::store::{DecisionSource, Freshness, SqlStore, TenantView};
 
 use super::backend::{
     archived, commit, make_members, make_tenant, member, member_id, member_ids, qpien, role,
-    role_id, role_ids, team_id, tenant, tenant_id,
+    role_ids, team_id, tenant, tenant_id,
 };
 
 fn register(store: &SqlStore) -> Arc<Catalog> {
@@ -101,14 +101,13 @@ pub(super) async fn pieces_come_with_the_revision_they_were_seen_at(store: &SqlS
     let seen = store.load_tenant(&tenant).await.unwrap();
     assert_eq!(seen.value.map(|catalog| catalog.reference().to_string()), Some("qpien@1".into()));
     assert_eq!(seen.revision, 3);
-    let seen = store.load_member(&tenant, &kim.id).await.unwrap();
-    assert_eq!((seen.value, seen.revision), (Some(Member { revision: 2, ..kim.clone() }), 3));
-    let seen = store.load_member(&tenant, &member_id("nobody")).await.unwrap();
-    assert_eq!((seen.value, seen.revision), (None, 3));
-    for (id, exists) in [("r", true), ("user", true), ("R", false)] {
-        let seen = store.load_role(&tenant, &catalog, &role_id(id)).await.unwrap();
-        assert_eq!((seen.value.is_some(), seen.revision), (exists, 3), "{id}");
-    }
-    let nowhere = tenant_id("nowhere");
-    assert_eq!(store.load_member(&nowhere, &kim.id).await.unwrap().revision, 0);
+    let seen = store.load_members(&tenant, &member_ids(&["kim", "nobody"])).await.unwrap();
+    assert_eq!((seen.value, seen.revision), (vec![Member { revision: 2, ..kim.clone() }], 3));
+    let wanted = role_ids(&["r", "user", "R"]).into_iter().collect();
+    let seen = store.load_roles(&tenant, &catalog, &wanted).await.unwrap();
+    let mut found: Vec<_> = seen.value.into_keys().collect();
+    found.sort();
+    assert_eq!((found, seen.revision), (role_ids(&["r", "user"]), 3));
+    let seen = store.load_members(&tenant_id("nowhere"), &[kim.id]).await.unwrap();
+    assert_eq!((seen.value, seen.revision), (vec![], 0));
 }
