@@ -76,7 +76,8 @@ impl Draft<'_> {
         if scopes.iter().any(|scope| self.catalog.scope(*scope).closed.is_empty()) {
             self.unclear.insert(ix);
         }
-        if let (Some(follows), Some(scope)) = (&raw.follows, raw.scopes.first()) {
+        let base = raw.custom_roles.as_ref().is_some_and(|word| word.text == "base");
+        if let (Some(follows), Some(scope), false) = (&raw.follows, raw.scopes.first(), base) {
             let message = format!(
                 "permission {id} follows {follows}, so it reaches as far as that and has no scopes \
                  of its own"
