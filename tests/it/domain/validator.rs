@@ -242,3 +242,62 @@ fn too_many_of_a_kind_are_refused() {
     let found = problems(&source);
     assert!(found[0].message.contains("more than 4096 permission entries"), "{}", found[0]);
 }
+
+#[test]
+fn a_long_chain_of_followers_is_refused() {
+    let mut source = SOUND.to_owned();
+    for number in 0..20 {
+        let followed = match number {
+            0 => "order.edit".to_owned(),
+            _ => format!("chain.p{}", number - 1),
+        };
+        source += &format!(
+            "[[permission]]\nid = \"chain.p{number}\"\nsection = \"team\"\ntitle = \"P\"\n\
+             follows = \"{followed}\"\n"
+        );
+    }
+    let found = problems(&source);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].message.contains("\"chain.p8\" follows over more than 8"), "{found:#?}");
+}
+
+/// Whatever is cut out, doubled or swapped: it is refused with places that exist, or it is a
+/// catalog that keeps its promises.
+#[test]
+fn a_damaged_catalog_is_refused_or_sound() {
+    let lines: Vec<&str> = SOUND.lines().collect();
+    let mut damaged = Vec::new();
+    for at in 0..lines.len() {
+        let (before, after) = lines.split_at(at);
+        damaged.push([before, &after[1..]].concat().join("\n"));
+        damaged.push([before, &after[..1], after].concat().join("\n"));
+        for step in [1, 7, 30] {
+            let mut swapped = lines.clone();
+            swapped.swap(at, (at + step) % lines.len());
+            damaged.push(swapped.join("\n"));
+        }
+    }
+    let (mut refused, mut sound) = (0, 0);
+    for source in damaged {
+        match Catalog::parse(&source) {
+            Err(problems) => {
+                refused += 1;
+                assert!(!problems.all().is_empty());
+                for problem in problems.all() {
+                    assert!(problem.line <= source.lines().count() + 1, "{problem}\n{source}");
+                }
+            }
+            Ok(catalog) => {
+                sound += 1;
+                for role in catalog.default_roles() {
+                    assert_eq!(role.compiled.dropped(), [], "{source}");
+                }
+                let owner = support::with_default_role(&catalog, catalog.owner().as_str());
+                for (_, permission) in catalog.permissions() {
+                    assert!(support::holds(&catalog, &owner, &permission.id), "{source}");
+                }
+            }
+        }
+    }
+    assert!(refused > 100 && sound > 10, "{refused} refused, {sound} sound");
+}
