@@ -60,9 +60,9 @@ fn there_are_four_built_in_default_roles() {
 fn no_custom_role_may_have_the_name_of_a_default_role() {
     let catalog = catalog();
     for taken in ["owner", "Admin ", "USER", "limited user"] {
-        assert!(catalog.is_default_role_name(&NameKey::of(taken)), "{taken}");
+        assert!(catalog.default_role_named(&NameKey::of(taken)).is_some(), "{taken}");
     }
-    assert!(!catalog.is_default_role_name(&NameKey::of("limited_user")));
+    assert!(!catalog.default_role_named(&NameKey::of("limited_user")).is_some());
 }
 
 /// "The Owner has absolute full access to everything the platform offers, including billing, all
