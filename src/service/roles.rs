@@ -547,7 +547,8 @@ pub(super) fn custom_role_limit(tenant: &Tenant, catalog: &Catalog) -> Option<u3
 }
 
 /// An etag is the revision that last changed the thing.
-pub(super) fn etag(revision: u64) -> String {
+#[must_use]
+pub fn etag(revision: u64) -> String {
     revision.to_string()
 }
 
