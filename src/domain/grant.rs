@@ -115,6 +115,8 @@ pub enum GrantProblem {
         permission: String,
         /// What would do; more than one: any of them.
         choices: Vec<Choice>,
+        /// Whether `expand` would add it by itself.
+        expandable: bool,
     },
 }
 
@@ -293,11 +295,13 @@ pub fn check_grants(
                 Requirement::Permission(required) => !written.suffices(catalog, *required, needed),
                 Requirement::AnyOf(_) => false,
             };
-            if unmet.contains(&requirement) || (was_missing && !expand) {
+            let still_missing = unmet.contains(&requirement);
+            if still_missing || (was_missing && !expand) {
                 problems.push(GrantProblem::RequirementMissing {
                     index: places.get(&permission).copied(),
                     permission: catalog.permission(permission).id.clone(),
                     choices: choices(catalog, requirement, needed),
+                    expandable: !still_missing,
                 });
             }
         }
