@@ -21,7 +21,7 @@ fn refused(written: &[&str], expand: bool) -> Vec<GrantProblem> {
 fn needs(written: &[&str], expand: bool) -> Vec<String> {
     let problems = refused(written, expand);
     let shown = problems.iter().map(|problem| match problem {
-        GrantProblem::RequirementMissing { index, permission, choices } => {
+        GrantProblem::RequirementMissing { index, permission, choices, .. } => {
             let choices: Vec<_> = choices.iter().map(Choice::to_string).collect();
             let place = index.map_or("-".to_owned(), |index| index.to_string());
             format!("{place}: {permission} needs {}", choices.join(" | "))
@@ -278,6 +278,7 @@ fn what_expansion_cannot_finish_is_refused() {
         index: Some(0),
         permission: "b.view".to_owned(),
         choices: vec![choice],
+        expandable: false,
     };
     assert_eq!(problems, Err(vec![expected]));
     let chosen = grants(&["b.view at own", "c.edit at mine", "a.base at wide"]);

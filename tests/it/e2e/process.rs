@@ -66,7 +66,9 @@ impl Server {
             for line in lines.map_while(Result::ok) {
                 let parsed: Option<serde_json::Value> = serde_json::from_str(&line).ok();
                 let serving = parsed.filter(|line| line["message"] == "serving gRPC");
-                if let Some(address) = serving.and_then(|line| Some(line["address"].as_str()?.to_owned())) {
+                if let Some(address) =
+                    serving.and_then(|line| Some(line["address"].as_str()?.to_owned()))
+                {
                     found.send(address).ok();
                 }
                 log.push_str(&line);

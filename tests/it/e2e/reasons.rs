@@ -500,9 +500,7 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
         // A bool where a text should be.
         let message = pb::GetTenantRequest { tenant_id: "qp".into(), show_deleted: true };
         let codec = tonic_prost::ProstCodec::<pb::GetTenantRequest, pb::CheckResponse>::default();
-        let result = raw
-            .unary(tonic::Request::new(message), path.parse().unwrap(), codec)
-            .await;
+        let result = raw.unary(tonic::Request::new(message), path.parse().unwrap(), codec).await;
         seen.refused(result, code, reason, "");
     }
 }
@@ -722,7 +720,8 @@ async fn lost_data(seen: &mut Seen) {
 
     // The same database in a later epoch, as after `migrate --after-restore`.
     let url = format!("sqlite://{}", file.display());
-    let store = rolegate::store::SqlStore::open(&rolegate::store::OpenOptions::new(url)).await.unwrap();
+    let store =
+        rolegate::store::SqlStore::open(&rolegate::store::OpenOptions::new(url)).await.unwrap();
     let identity = store.identity().clone();
     store.close().await;
     let later = rolegate::store::DatabaseIdentity { epoch: identity.epoch + 1, ..identity };
