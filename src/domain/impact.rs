@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::catalog::{Catalog, PermissionIx};
 use super::member::Subject;
 use super::relation::{Relation, RelationSet};
 
 /// How far a permission reaches for somebody.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Closed under implication; empty: not held.
     pub relations: RelationSet,
@@ -48,7 +50,7 @@ fn spelled_out(relations: RelationSet) -> String {
 }
 
 /// One permission whose reach a change moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionDelta {
     /// Its id; after a rename, the new one.
     pub permission: String,

@@ -95,7 +95,8 @@ impl fmt::Display for Relation {
 /// Two kinds of set meet in a decision: what a member is *granted* (closed under implication,
 /// see [`RelationSet::closed`], so that "is included in" is a bit test) and what *holds* between
 /// the member and one resource.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "Vec<Relation>", from = "Vec<Relation>")]
 pub struct RelationSet(u16);
 
 impl RelationSet {
@@ -179,6 +180,19 @@ impl RelationSet {
 impl FromIterator<Relation> for RelationSet {
     fn from_iter<I: IntoIterator<Item = Relation>>(relations: I) -> Self {
         relations.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+/// By name where it is written down: the bits are this program's own business.
+impl From<RelationSet> for Vec<Relation> {
+    fn from(set: RelationSet) -> Self {
+        set.iter().collect()
+    }
+}
+
+impl From<Vec<Relation>> for RelationSet {
+    fn from(relations: Vec<Relation>) -> Self {
+        relations.into_iter().collect()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{MAX_TEAMS, Member, MemberStatus};
 use crate::domain::refusal::{Problem, Refusal, Violation};
-use crate::store::{MemberFilter, SqlStore, Touched};
+use crate::store::{MemberFilter, ReadTx, SqlStore, Touched};
 
 /// The use cases.
 #[derive(Debug, Clone)]
@@ -88,7 +88,8 @@ impl Members {
             Start::Fresh(operation) => *operation,
         };
         let (_, catalog) = operation.tenant().await?;
-        let mut violations = check_roles(&operation, &catalog, "role_ids", roles).await?;
+        let mut violations =
+            check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
         let teams = parse_teams("team_ids", teams);
         let teams = super::roles::collect(&mut violations, teams);
         let Some(teams) = teams.filter(|_| violations.is_empty()) else {
@@ -152,7 +153,7 @@ impl Members {
         };
         let (_, catalog) = operation.tenant().await?;
         let before = existing(&operation, id, etag).await?;
-        let violations = check_roles(&operation, &catalog, "role_ids", roles).await?;
+        let violations = check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations).into());
         }
@@ -252,8 +253,9 @@ pub(super) async fn owner_remains(
 
 /// Everything that is wrong with a list of roles for one member.
 pub(super) async fn check_roles(
-    operation: &Operation,
+    tx: &ReadTx,
     catalog: &Catalog,
+    tenant: &TenantId,
     field: &str,
     roles: &[RoleId],
 ) -> Result<Vec<Violation>, ServiceError> {
@@ -262,7 +264,7 @@ pub(super) async fn check_roles(
         let problem = Problem::TooManyRoles { count: roles.len(), limit };
         return Ok(vec![Violation::new(field, problem)]);
     }
-    let unknown = unknown_roles(operation, catalog, roles).await?;
+    let unknown = unknown_roles(tx, catalog, tenant, roles).await?;
     Ok(list_roles_violations(field, roles, |role| !unknown.contains(role)))
 }
 

@@ -159,7 +159,10 @@ impl Sync {
         Ok(Sync {
             tenant: tenant.clone(),
             existing: existing.into_iter().map(|member| (member.id.clone(), member)).collect(),
-            unknown_roles: unknown_roles(operation, catalog, &roles).await?.into_iter().collect(),
+            unknown_roles: unknown_roles(&operation.tx, catalog, tenant, &roles)
+                .await?
+                .into_iter()
+                .collect(),
             roles_per_member: catalog.roles_per_member(),
             active_owners: operation.tx.role_members(tenant, &owner).await?.active,
             owner,

@@ -154,8 +154,17 @@ impl Operation {
                 let catalog = self.store.catalog(&tenant.catalog).await?;
                 Ok((tenant.clone(), catalog))
             }
+            // Whoever may write may know that it can be brought back.
+            Some(tenant) if tenant.state == TenantState::Deleted => {
+                Err(Refusal::TenantDeleted(self.tenant.clone()).into())
+            }
             _ => Err(Refusal::TenantNotFound(self.tenant.clone()).into()),
         }
+    }
+
+    /// Whether nothing is to be written.
+    pub(super) fn is_trial(&self) -> bool {
+        self.context.validate_only
     }
 
     /// The tenant that is locked.
