@@ -10,5 +10,6 @@
 mod cache;
 mod domain;
 mod e2e;
+mod properties;
 mod reference;
 mod store;
