@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::test_runner::TestCaseError;
-use rolegate::domain::catalog::Catalog;
 use rolegate::domain::ids::TenantId;
 use rolegate::service::decide::{Decisions, Question};
 use rolegate::service::token::Consistency;
@@ -24,12 +23,10 @@ impl Reader {
     pub(super) fn start<S: DecisionSource>(
         decisions: &Arc<Decisions<S>>,
         tenant: &TenantId,
-        catalog: &Arc<Catalog>,
         questions: &[Question],
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (decisions, tenant, catalog) =
-            (Arc::clone(decisions), tenant.clone(), Arc::clone(catalog));
+        let (decisions, tenant) = (Arc::clone(decisions), tenant.clone());
         let (questions, stopped) = (questions.to_vec(), Arc::clone(&stop));
         let task = tokio::spawn(async move {
             let consistency = Consistency::default();
@@ -38,8 +35,9 @@ impl Reader {
                 let last = stopped.load(Ordering::Acquire);
                 let items = questions.iter().cloned().map(Ok).collect();
                 let answer = decisions.check_batch(&tenant, items, &consistency).await;
-                let answer = answer.unwrap().value;
-                let answers = answer.iter().map(|item| item.as_ref().unwrap());
+                let answer = answer.unwrap();
+                let catalog = answer.catalog.unwrap();
+                let answers = answer.value.iter().map(|item| item.as_ref().unwrap());
                 seen.push(answers.map(|answer| convert::answer(&catalog, answer)).collect());
                 if last {
                     return seen;

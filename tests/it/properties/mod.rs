@@ -7,7 +7,8 @@
 //! - [`generate`]: makes the random values, sound where they must be.
 //! - [`toml`], [`convert`]: say them in the crate's terms.
 //! - [`tenant`]: puts them into a database.
-//! - [`compare`], [`sql`]: ask in every way, and compare.
+//! - [`compare`], [`queries`], [`sql`]: ask in every way, and compare.
+//! - [`previews`]: ask what a change would do, and compare.
 //! - [`writes`]: change a tenant, in the database and in the reference.
 //! - [`concurrent`]: ask while a change is being made.
 
@@ -16,6 +17,7 @@ mod concurrent;
 mod convert;
 mod coverage;
 mod generate;
+mod previews;
 mod queries;
 mod sql;
 mod tenant;
@@ -26,6 +28,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use rolegate::domain::ids::TenantId;
 use rolegate::service::token::Consistency;
 use rolegate::store::DecisionSource;
 use tokio::runtime::Runtime;
@@ -33,11 +36,13 @@ use tokio::runtime::Runtime;
 use compare::{Asked, Row, expected, expected_of};
 use concurrent::Reader;
 use coverage::Coverage;
-use generate::{Case, PEOPLE, Write, case, write};
+use generate::{Case, OWNER, PEOPLE, Write, case, write};
 use sql::CallersTables;
 use tenant::Service;
+use writes::State;
 
-use crate::reference;
+use crate::reference::decide::Answer;
+use crate::reference::model::Resource;
 
 /// How many cases a short run takes of a property that is quick to look at.
 const FEW: u32 = 20;
@@ -148,7 +153,12 @@ fn cached_answers_follow_every_write() {
     let service = runtime.block_on(tenant::cached());
     let coverage = Coverage::default();
     answers_follow_writes(&runtime, FEW, &coverage, &service);
-    coverage.must_have_seen(&["a role that is accepted", "a role that is refused"]);
+    coverage.must_have_seen(&[
+        "a role that is accepted",
+        "a role that is refused",
+        "a preview with gains",
+        "a preview with losses",
+    ]);
 }
 
 fn answers_follow_writes<S: DecisionSource>(
@@ -160,56 +170,21 @@ fn answers_follow_writes<S: DecisionSource>(
     let tables = runtime.block_on(CallersTables::new());
     let cases = (case(), prop::collection::vec(write(), 1..=10));
     for_all(runtime, few, cases, async |(case, writes): (Case, Vec<Write>)| {
-        let (tenant, catalog) = service.make(&case).await;
-        let mut world = case.world;
-        let everybody = || PEOPLE.into_iter().chain([generate::OWNER]);
+        let (tenant, _) = service.make(&case).await;
+        let mut state = State::of(&case);
         for write in &writes {
-            let before = expected_of(everybody(), &world, &case.resources);
-            let mut asked = Asked {
-                service,
-                tenant: &tenant,
-                catalog: &catalog,
-                world: &world,
-                resources: &case.resources,
-                consistency: Consistency::default(),
-            };
-            let questions = every_third(asked.questions(&before));
-            // Twice: with nothing cached, or what was left by the last write; and from the cache.
-            asked.batch_agrees(&before, coverage).await?;
-            asked.batch_agrees(&before, coverage).await?;
-
-            let mut planned = writes::plan(&world, case.roles_per_member, write);
-            let interrupted = matches!(write, Write::DeleteAndRestoreTenant);
-            let reader = (!interrupted)
-                .then(|| Reader::start(&service.decisions, &tenant, &catalog, &questions));
-            let token = service.write(&tenant, &mut planned, coverage).await?;
-            let after = expected_of(everybody(), &planned.world, &case.resources);
-            if let Some(reader) = reader {
-                reader
-                    .finish(&every_third(answers(&before)), &every_third(answers(&after)))
-                    .await?;
-            }
-
-            asked.world = &planned.world;
-            asked.checks_agree(&after, 5).await?;
-            if let Some(token) = token {
-                asked.consistency = Consistency::AtLeastAsFresh(vec![token]);
-                asked.checks_agree(&after, 7).await?;
-            }
-            asked.consistency = Consistency::FullyConsistent;
-            asked.checks_agree(&after, 37).await?;
-            drop(before);
-            world = planned.world;
+            state = one_write(service, &tenant, &case.resources, state, write, coverage).await?;
         }
+        let catalog = service.roles.catalog(&tenant).await.unwrap();
         let asked = Asked {
             service,
             tenant: &tenant,
             catalog: &catalog,
-            world: &world,
+            world: &state.world,
             resources: &case.resources,
             consistency: Consistency::default(),
         };
-        let rows = expected(&world, &case.resources);
+        let rows = expected(&state.world, &case.resources);
         asked.batch_agrees(&rows, coverage).await?;
         asked.filters_agree(&rows, coverage).await?;
         asked.plans_agree(&rows, &tables, coverage).await?;
@@ -218,12 +193,63 @@ fn answers_follow_writes<S: DecisionSource>(
     });
 }
 
+/// Asks before a write, while it is being made, and afterwards.
+async fn one_write<S: DecisionSource>(
+    service: &Service<S>,
+    tenant: &TenantId,
+    resources: &[Resource],
+    state: State,
+    write: &Write,
+    coverage: &Coverage,
+) -> Result<State, TestCaseError> {
+    let everybody = || PEOPLE.into_iter().chain([OWNER]);
+    let before = expected_of(everybody(), &state.world, resources);
+    let catalog = service.roles.catalog(tenant).await.unwrap();
+    let mut asked = Asked {
+        service,
+        tenant,
+        catalog: &catalog,
+        world: &state.world,
+        resources,
+        consistency: Consistency::default(),
+    };
+    // Twice: with nothing cached, or what was left by the last write; and from the cache.
+    asked.batch_agrees(&before, coverage).await?;
+    asked.batch_agrees(&before, coverage).await?;
+
+    let mut planned = writes::plan(&state, write);
+    asked.preview_agrees(&planned, coverage).await?;
+    let questions = every_third(asked.questions(&before));
+    let reader = match write {
+        // There is nothing that could be compared.
+        Write::MoveCatalog | Write::DeleteAndRestoreTenant => None,
+        _ => Some(Reader::start(&service.decisions, tenant, &questions)),
+    };
+    let token = service.write(tenant, &mut planned, coverage).await?;
+    let after = expected_of(everybody(), &planned.after.world, resources);
+    if let Some(reader) = reader {
+        reader.finish(&every_third(answers(&before)), &every_third(answers(&after))).await?;
+    }
+
+    let catalog = service.roles.catalog(tenant).await.unwrap();
+    asked.catalog = &catalog;
+    asked.world = &planned.after.world;
+    asked.checks_agree(&after, 5).await?;
+    if let Some(token) = token {
+        asked.consistency = Consistency::AtLeastAsFresh(vec![token]);
+        asked.checks_agree(&after, 7).await?;
+    }
+    asked.consistency = Consistency::FullyConsistent;
+    asked.checks_agree(&after, 37).await?;
+    Ok(planned.after)
+}
+
 /// Few enough to be asked again and again while something is being written.
 fn every_third<T>(all: Vec<T>) -> Vec<T> {
     all.into_iter().step_by(3).collect()
 }
 
 /// All answers, in the order of the questions.
-fn answers(rows: &[Row<'_>]) -> Vec<reference::decide::Answer> {
+fn answers(rows: &[Row<'_>]) -> Vec<Answer> {
     rows.iter().flat_map(|row| row.answers.clone()).collect()
 }

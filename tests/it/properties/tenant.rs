@@ -74,23 +74,12 @@ impl<S: DecisionSource> Service<S> {
     /// say: stored roles may lack what their grants require, after a change of the catalog.
     pub(super) async fn make(&self, case: &Case) -> (TenantId, Arc<Catalog>) {
         let name = format!("t{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let source = toml::render(&case.world.catalog, &name, 1, case.roles_per_member);
-        let catalog = match Catalog::parse(&source) {
-            Ok(catalog) => Arc::new(catalog),
-            Err(problems) => panic!("the catalog should be sound: {problems:?}\n{source}"),
-        };
-        let recorded = RecordedCatalog {
-            reference: catalog.reference().clone(),
-            hash: catalog.hash().to_owned(),
-            source,
-        };
-        self.store.record_catalog(&recorded).await.unwrap();
-        self.store.register(Arc::clone(&catalog));
+        let catalog = self.add_catalog(&case.world.catalog, &name, 1, case.roles_per_member).await;
 
         let tenant = TenantId::parse(&name).unwrap();
         let new = NewTenant {
             catalog: name,
-            version: None,
+            version: Some(1),
             plan: None,
             owner: convert::member_id(OWNER),
             owner_teams: vec![],
@@ -105,6 +94,29 @@ impl<S: DecisionSource> Service<S> {
         tx.put_members(&members).await.unwrap();
         tx.commit(Touched::Tenant, audit_entry()).await.unwrap();
         (tenant, catalog)
+    }
+
+    /// Makes a catalog version known, as a start of the service does.
+    pub(super) async fn add_catalog(
+        &self,
+        catalog: &model::Catalog,
+        id: &str,
+        version: u32,
+        roles_per_member: usize,
+    ) -> Arc<Catalog> {
+        let source = toml::render(catalog, id, version, roles_per_member);
+        let catalog = match Catalog::parse(&source) {
+            Ok(catalog) => Arc::new(catalog),
+            Err(problems) => panic!("the catalog should be sound: {problems:?}\n{source}"),
+        };
+        let recorded = RecordedCatalog {
+            reference: catalog.reference().clone(),
+            hash: catalog.hash().to_owned(),
+            source,
+        };
+        self.store.record_catalog(&recorded).await.unwrap();
+        self.store.register(Arc::clone(&catalog));
+        catalog
     }
 }
 

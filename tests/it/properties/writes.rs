@@ -14,23 +14,42 @@ use rolegate::store::DecisionSource;
 
 use super::convert;
 use super::coverage::Coverage;
-use super::generate::{GrantDraw, OWNER, PEOPLE, Write, build_grants};
+use super::generate::{Case, GrantDraw, OWNER, PEOPLE, Write, build_grants};
 use super::tenant::{Service, context};
-use crate::reference::model::{Grant, Member, Role, World};
+use crate::reference::model::{Catalog, Grant, Member, Role, World};
 use crate::reference::roles::effective_grants;
 
 /// The token of a write; none when nothing was written.
 type Token = Option<String>;
 
-/// What a write does to the world, worked out before it is made.
-pub(super) struct Planned {
-    /// As it is afterwards.
+/// A tenant as the reference knows it, and what else is needed to change it.
+#[derive(Clone)]
+pub(super) struct State {
     pub(super) world: World,
-    call: Call,
+    roles_per_member: usize,
+    /// The catalog's next version, until the tenant has moved to it.
+    newer: Option<Catalog>,
+}
+
+impl State {
+    pub(super) fn of(case: &Case) -> Self {
+        State {
+            world: case.world.clone(),
+            roles_per_member: case.roles_per_member,
+            newer: Some(case.newer.clone()),
+        }
+    }
+}
+
+/// What a write does, worked out before it is made.
+pub(super) struct Planned {
+    /// How everything is afterwards.
+    pub(super) after: State,
+    pub(super) call: Call,
 }
 
 /// A write in the terms of the services.
-enum Call {
+pub(super) enum Call {
     Nothing,
     AddMember(Member),
     AssignRoles(Member),
@@ -49,12 +68,14 @@ enum Call {
         role: String,
         reassign_to: String,
     },
+    MoveCatalog(Box<Catalog>),
     DeleteAndRestoreTenant,
 }
 
 /// Works out what a write does.
-pub(super) fn plan(world: &World, roles_per_member: usize, write: &Write) -> Planned {
-    let mut after = world.clone();
+pub(super) fn plan(before: &State, write: &Write) -> Planned {
+    let world = &before.world;
+    let State { world: mut after, mut newer, roles_per_member } = before.clone();
     let roles = |indices: &[Index]| pick_roles(world, roles_per_member, indices);
     let call = match write {
         Write::AddMember { roles: indices, teams } => {
@@ -143,9 +164,16 @@ pub(super) fn plan(world: &World, roles_per_member: usize, write: &Write) -> Pla
                 Call::DeleteRole { role, reassign_to }
             }
         },
+        Write::MoveCatalog => match newer.take() {
+            None => Call::Nothing,
+            Some(newer) => {
+                after.catalog = newer.clone();
+                Call::MoveCatalog(Box::new(newer))
+            }
+        },
         Write::DeleteAndRestoreTenant => Call::DeleteAndRestoreTenant,
     };
-    Planned { world: after, call }
+    Planned { after: State { world: after, roles_per_member, newer }, call }
 }
 
 fn reassign(member: &mut Member, from: &str, to: &str) {
@@ -198,7 +226,8 @@ impl<S: DecisionSource> Service<S> {
         planned: &mut Planned,
         coverage: &Coverage,
     ) -> Result<Token, TestCaseError> {
-        let Planned { world, call } = planned;
+        let Planned { after, call } = planned;
+        let world = &mut after.world;
         let members = &self.members;
         Ok(match call {
             Call::Nothing => None,
@@ -270,6 +299,11 @@ impl<S: DecisionSource> Service<S> {
                     ..Deletion::default()
                 };
                 token(self.roles.delete(context("DeleteRole"), tenant, &role, &deletion).await)
+            }
+            Call::MoveCatalog(newer) => {
+                self.add_catalog(newer, tenant.as_str(), 2, after.roles_per_member).await;
+                let tenants = &self.tenants;
+                token(tenants.move_catalog(context("Move"), tenant, None, true, None).await)
             }
             Call::DeleteAndRestoreTenant => self.delete_and_restore(tenant).await?,
         })

@@ -2,6 +2,7 @@
 //! be told apart, an owner that holds everything, default roles that hold together.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -33,18 +34,21 @@ struct PermissionDraw {
     requires: Vec<Vec<Index>>,
 }
 
-/// A random catalog.
-pub(in crate::properties) fn catalog() -> impl Strategy<Value = Catalog> {
+/// A random catalog with so many default roles besides the owner.
+pub(in crate::properties) fn catalog(
+    default_roles: RangeInclusive<usize>,
+) -> impl Strategy<Value = Catalog> {
     let parents = prop::collection::vec(prop::option::of(any::<Index>()), 1..=4);
     let scopes = prop::collection::vec(relations(), 2..=5);
     let permissions = prop::collection::vec(permission_draw(), 4..=14);
-    let roles = prop::collection::vec(grants(), 1..=3);
+    let roles = prop::collection::vec(grants(), default_roles);
     (parents, scopes, permissions, roles).prop_map(build)
 }
 
-/// A scope's relations: mostly one to three, sometimes with `any` among them.
+/// A scope's relations: one to three, sometimes with `any` among them.
 fn relations() -> impl Strategy<Value = Relations> {
-    let some = prop::collection::btree_set(prop::sample::select(&ALL[1..]), 1..=3);
+    let relations = |count| prop::collection::btree_set(prop::sample::select(&ALL[1..]), count);
+    let some = prop_oneof![relations(1..=1), relations(2..=3)];
     (some, prop::bool::weighted(0.05)).prop_map(|(mut relations, any)| {
         if any {
             relations.insert("any");

@@ -12,6 +12,8 @@ pub(in crate::properties) struct Case {
     pub(in crate::properties) world: World,
     pub(in crate::properties) resources: Vec<Resource>,
     pub(in crate::properties) roles_per_member: usize,
+    /// The catalog's next version. It may be quite another one, but has all the default roles.
+    pub(in crate::properties) newer: Catalog,
 }
 
 /// A grant before it is known which permissions there are.
@@ -139,8 +141,8 @@ pub(in crate::properties) fn case() -> impl Strategy<Value = Case> {
     let custom_roles = prop::collection::vec(grants(), 1..=3);
     let members = prop::collection::vec(member_draw(), 2..=4);
     let resources = prop::collection::vec(resource(), 3..=6);
-    (catalog(), custom_roles, members, resources, 1..=3_usize).prop_map(
-        |(catalog, custom_roles, members, resources, roles_per_member)| {
+    (catalog(1..=3), catalog(3..=3), custom_roles, members, resources, 1..=3_usize).prop_map(
+        |(catalog, newer, custom_roles, members, resources, roles_per_member)| {
             let custom_roles = custom_roles.iter().enumerate().map(|(number, draws)| Role {
                 id: format!("custom-{number}"),
                 custom: true,
@@ -175,7 +177,12 @@ pub(in crate::properties) fn case() -> impl Strategy<Value = Case> {
                 teams: vec![],
             };
             let members = members.chain([owner]).collect();
-            Case { world: World { catalog, custom_roles, members }, resources, roles_per_member }
+            Case {
+                world: World { catalog, custom_roles, members },
+                resources,
+                roles_per_member,
+                newer,
+            }
         },
     )
 }

@@ -49,6 +49,8 @@ pub(in crate::properties) enum Write {
         role: Index,
         reassign_to: Index,
     },
+    /// What custom roles hold may no longer be there, or require what they lack.
+    MoveCatalog,
     /// Nobody may do anything in between.
     DeleteAndRestoreTenant,
 }
@@ -74,6 +76,7 @@ pub(in crate::properties) fn write() -> impl Strategy<Value = Write> {
         1 => index().prop_map(|role| Write::CloneRole { role }),
         3 => (index(), index())
             .prop_map(|(role, reassign_to)| Write::DeleteRole { role, reassign_to }),
+        1 => Just(Write::MoveCatalog),
         1 => Just(Write::DeleteAndRestoreTenant),
     ]
 }
