@@ -55,8 +55,8 @@ fn for_all<T: std::fmt::Debug>(
     property: impl AsyncFn(T) -> Result<(), TestCaseError>,
 ) {
     let many = many_cases();
-    let mut config =
-        Config { failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    config.max_shrink_iters = config.max_shrink_iters.min(500);
     config.cases = many.map_or(few, |many| (many * few / FEW).max(1));
     let seed = match (config.rng_seed, many) {
         (RngSeed::Fixed(seed), _) => seed,
