@@ -34,7 +34,7 @@ use rolegate::store::DecisionSource;
 use tokio::runtime::Runtime;
 
 use compare::{Asked, Row, expected, expected_of};
-use concurrent::Reader;
+use concurrent::{Reader, revision};
 use coverage::Coverage;
 use generate::{Case, OWNER, PEOPLE, Write, case, write};
 use sql::CallersTables;
@@ -150,7 +150,7 @@ fn the_database_answers_follow_every_write() {
 #[test]
 fn cached_answers_follow_every_write() {
     let runtime = runtime();
-    let service = runtime.block_on(tenant::cached());
+    let service = runtime.block_on(tenant::cached(10_000_000));
     let coverage = Coverage::default();
     answers_follow_writes(&runtime, FEW, &coverage, &service);
     coverage.must_have_seen(&[
@@ -159,6 +159,16 @@ fn cached_answers_follow_every_write() {
         "a preview with gains",
         "a preview with losses",
     ]);
+}
+
+/// The same with a cache that holds next to nothing, so that something is being read all the time
+/// while the writes come in.
+#[test]
+fn answers_of_a_tiny_cache_follow_every_write() {
+    let runtime = runtime();
+    let service = runtime.block_on(tenant::cached(4_000));
+    let coverage = Coverage::default();
+    answers_follow_writes(&runtime, 8, &coverage, &service);
 }
 
 fn answers_follow_writes<S: DecisionSource>(
@@ -223,12 +233,14 @@ async fn one_write<S: DecisionSource>(
     let reader = match write {
         // There is nothing that could be compared.
         Write::MoveCatalog | Write::DeleteAndRestoreTenant => None,
-        _ => Some(Reader::start(&service.decisions, tenant, &questions)),
+        _ => Some(Reader::start(service, tenant, &questions)),
     };
     let token = service.write(tenant, &mut planned, coverage).await?;
     let after = expected_of(everybody(), &planned.after.world, resources);
     if let Some(reader) = reader {
-        reader.finish(&every_third(answers(&before)), &every_third(answers(&after))).await?;
+        let written_at = token.clone().map_or(0, |token| revision(&service.tokens, tenant, token));
+        let (before, after) = (every_third(answers(&before)), every_third(answers(&after)));
+        reader.finish(&before, &after, written_at).await?;
     }
 
     let catalog = service.roles.catalog(tenant).await.unwrap();

@@ -32,6 +32,7 @@ pub(super) struct Service<S> {
     pub(super) tenants: Tenants,
     pub(super) roles: Roles,
     pub(super) members: Members,
+    pub(super) tokens: Tokens,
     made: AtomicU32,
     /// Deleted at the end.
     _directory: TempDir,
@@ -42,10 +43,10 @@ pub(super) async fn uncached() -> Service<SqlStore> {
     Service::open(|store| Arc::new(store.clone())).await
 }
 
-/// Checks are answered by the cache in front of it.
-pub(super) async fn cached() -> Service<Cached> {
+/// Checks are answered by a cache of so many bytes in front of it.
+pub(super) async fn cached(bytes: u64) -> Service<Cached> {
     Service::open(|store| {
-        let cached = Arc::new(Cached::new(store.clone(), 10_000_000));
+        let cached = Arc::new(Cached::new(store.clone(), bytes));
         assert!(store.set_listener(cached.clone()).is_ok());
         cached
     })
@@ -63,7 +64,8 @@ impl<S: DecisionSource> Service<S> {
             decisions: Arc::new(Decisions::new(source(&store), tokens.clone())),
             tenants: Tenants::new(store.clone(), tokens.clone(), seal.clone()),
             roles: Roles::new(store.clone(), tokens.clone(), seal.clone()),
-            members: Members::new(store.clone(), tokens, seal),
+            members: Members::new(store.clone(), tokens.clone(), seal),
+            tokens,
             store,
             made: AtomicU32::new(0),
             _directory: directory,
