@@ -9,7 +9,10 @@
 //! - [`domain`]: what roles are and how a decision is made. Start here.
 //! - [`store`]: where tenants, roles and members are kept; the only SQL; the cache in front of it.
 //! - [`service`]: the use cases.
+//! - [`grpc`]: the front: messages in, messages out.
+//! - [`server`]: where everything is put together.
 pub mod domain;
 pub mod grpc;
+
 pub mod service;
 pub mod store;

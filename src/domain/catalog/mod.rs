@@ -239,7 +239,6 @@ pub struct Catalog {
     pub(crate) base: Box<[RelationSet]>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_roles: Vec<DefaultRole>,
-    pub(crate) default_role_names: Vec<NameKey>,
     pub(crate) owner: RoleId,
     pub(crate) roles_per_member: usize,
     pub(crate) deletion: DeletionPolicy,
@@ -276,6 +275,11 @@ impl Catalog {
     #[must_use]
     pub fn sections(&self) -> &[Section] {
         &self.sections
+    }
+
+    /// The sections' indices, in the same order.
+    pub fn section_indices(&self) -> impl Iterator<Item = SectionIx> {
+        (0..self.sections.len()).filter_map(SectionIx::new)
     }
 
     /// The scopes, by id.

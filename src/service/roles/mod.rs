@@ -1,0 +1,234 @@
+//! Roles as an admin handles them: read here, made and changed in `edit`, deleted in `delete`.
+
+mod delete;
+mod edit;
+mod guards;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use delete::reassignment;
+pub use delete::{Deletion, RoleDeleted};
+pub use edit::{RoleDraft, RoleEdit, RoleWritten};
+pub use guards::{MAX_GRANTS, etag};
+pub(super) use guards::{check_etag, collect, editable, parse_grants, unknown_roles};
+
+use super::error::ServiceError;
+use super::page::{Page, PageRequest, Pager};
+use super::seal::Seal;
+use super::tenants::in_use;
+use super::token::Tokens;
+use super::write::Writer;
+use crate::domain::Timestamp;
+use crate::domain::catalog::{Catalog, DefaultRole, DeletionPolicy};
+use crate::domain::grant::Grant;
+use crate::domain::ids::{RoleId, TenantId};
+use crate::domain::name::RoleName;
+use crate::domain::refusal::Refusal;
+use crate::domain::role::{CustomRole, DroppedGrant, RoleKind};
+use crate::domain::tenant::Tenant;
+use crate::store::{RoleMembers, SqlStore};
+
+/// A role as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleDetails {
+    /// The role's id.
+    pub id: RoleId,
+    /// Default or custom.
+    pub kind: RoleKind,
+    /// A default role's title in the wanted language, or the custom role's name.
+    pub name: String,
+    /// A line or two more.
+    pub description: String,
+    /// What it holds.
+    pub grants: Vec<Grant>,
+    /// Those among them that give nothing.
+    pub inactive: Vec<DroppedGrant>,
+    /// Changes with the role.
+    pub etag: String,
+    /// None for default roles.
+    pub created_at: Option<Timestamp>,
+    /// None for default roles.
+    pub updated_at: Option<Timestamp>,
+    /// Who holds it.
+    pub members: RoleMembers,
+    /// What a deletion wants to be sent back.
+    pub confirmation: Option<String>,
+    /// Whether it is the owner's.
+    pub owner: bool,
+}
+
+/// Roles of a tenant, one page of them.
+#[derive(Debug, Clone)]
+pub struct RoleList {
+    /// The roles.
+    pub page: Page<RoleDetails>,
+    /// How many custom roles there are.
+    pub custom_roles: u64,
+    /// How many the plan allows; none: no limit.
+    pub limit: Option<u32>,
+}
+
+/// The use cases.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    pub(super) store: SqlStore,
+    pub(super) writer: Writer,
+    pub(super) seal: Seal,
+    pub(super) tokens: Tokens,
+}
+
+impl Roles {
+    /// The use cases over this store.
+    #[must_use]
+    pub fn new(store: SqlStore, tokens: Tokens, seal: Seal) -> Self {
+        let writer = Writer { store: store.clone(), tokens: tokens.clone() };
+        Roles { store, writer, seal, tokens }
+    }
+
+    /// The catalog that the tenant is on: the tree for a role editor.
+    ///
+    /// # Errors
+    /// No such tenant, or the store fails.
+    pub async fn catalog(&self, tenant: &TenantId) -> Result<Arc<Catalog>, ServiceError> {
+        let tx = self.store.read().await?;
+        let (_, catalog) = in_use(&self.store, &tx, tenant).await?;
+        Ok(catalog)
+    }
+
+    /// One role, in full.
+    ///
+    /// # Errors
+    /// No such tenant or role, or the store fails.
+    pub async fn get(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+        language: &str,
+    ) -> Result<RoleDetails, ServiceError> {
+        let tx = self.store.read().await?;
+        let (_, catalog) = in_use(&self.store, &tx, tenant).await?;
+        let members = tx.role_members(tenant, role).await?;
+        if let Some(default) = catalog.default_role(role.as_str()) {
+            return Ok(show_default(&catalog, default, members, language));
+        }
+        match tx.role(tenant, role).await? {
+            Some(custom) => Ok(show_custom(&catalog, &custom, members)),
+            None => Err(Refusal::RoleNotFound(role.clone()).into()),
+        }
+    }
+
+    /// Default roles in the catalog's order, then custom ones in the order of their making.
+    ///
+    /// # Errors
+    /// No such tenant, a bad page, or the store fails.
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest,
+        language: &str,
+    ) -> Result<RoleList, ServiceError> {
+        let pager = Pager::new(&self.seal, "ListRoles", &[tenant.as_str()]);
+        let (size, cursor) = pager.read(page)?;
+        let tx = self.store.read().await?;
+        let (record, catalog) = in_use(&self.store, &tx, tenant).await?;
+        let counts = tx.member_count_by_role(tenant).await?;
+        let count = |role: &RoleId| {
+            let found = counts.iter().find(|count| count.role == *role);
+            found
+                .map(|count| RoleMembers { active: count.active, archived: count.archived })
+                .unwrap_or_default()
+        };
+
+        // The cursor is the last role shown: a default one's place is known from the catalog, and
+        // any other is a custom one.
+        let place = cursor.as_ref().map(|last| {
+            catalog.default_roles().iter().position(|role| role.id.as_str() == last.as_str())
+        });
+        let (defaults_from, customs_after) = match (place, &cursor) {
+            (Some(Some(place)), _) => (place + 1, None),
+            (Some(None), Some(last)) => {
+                (catalog.default_roles().len(), Some(RoleId::trusted(last)))
+            }
+            _ => (0, None),
+        };
+        let mut items: Vec<RoleDetails> = catalog
+            .default_roles()
+            .iter()
+            .skip(defaults_from)
+            .take(size + 1)
+            .map(|role| show_default(&catalog, role, count(&role.id), language))
+            .collect();
+        if items.len() <= size {
+            let wanted = size + 1 - items.len();
+            for role in tx.roles(tenant, customs_after.as_ref(), wanted as u64).await? {
+                items.push(show_custom(&catalog, &role, count(&role.id)));
+            }
+        }
+        let more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| more);
+        let next_token = last.map(|role| pager.token(role.id.as_str())).unwrap_or_default();
+        Ok(RoleList {
+            page: Page { items, next_token },
+            custom_roles: tx.count_roles(tenant).await?,
+            limit: custom_role_limit(&record, &catalog),
+        })
+    }
+}
+
+/// How many custom roles the tenant's plan allows; none: no limit.
+pub(super) fn custom_role_limit(tenant: &Tenant, catalog: &Catalog) -> Option<u32> {
+    catalog.plan(tenant.plan.as_deref()?)?.custom_roles
+}
+
+/// The text that a deletion of a role of this name must send back.
+fn confirmation_text(catalog: &Catalog, name: &RoleName) -> Option<String> {
+    match catalog.deletion() {
+        DeletionPolicy::RefuseWhileAssigned { confirmation: Some(template) } => {
+            Some(template.replace("{name}", name.as_str()))
+        }
+        _ => None,
+    }
+}
+
+fn show_default(
+    catalog: &Catalog,
+    role: &DefaultRole,
+    members: RoleMembers,
+    language: &str,
+) -> RoleDetails {
+    RoleDetails {
+        id: role.id.clone(),
+        kind: RoleKind::Default,
+        name: role.title.get(language).to_owned(),
+        description: role.description.get(language).to_owned(),
+        grants: role.grants.clone(),
+        inactive: Vec::new(),
+        etag: catalog.reference().to_string(),
+        created_at: None,
+        updated_at: None,
+        members,
+        confirmation: None,
+        owner: role.id == *catalog.owner(),
+    }
+}
+
+fn show_custom(catalog: &Catalog, role: &CustomRole, members: RoleMembers) -> RoleDetails {
+    let compiled = role.compile(catalog);
+    RoleDetails {
+        id: role.id.clone(),
+        kind: RoleKind::Custom,
+        name: role.name.to_string(),
+        description: role.description.clone(),
+        grants: role.grants.clone(),
+        inactive: compiled.dropped().to_vec(),
+        etag: etag(role.revision),
+        created_at: Some(role.created_at),
+        updated_at: Some(role.updated_at),
+        members,
+        confirmation: confirmation_text(catalog, &role.name),
+        owner: false,
+    }
+}
