@@ -48,9 +48,13 @@ everything = true
 fn a_start_that_cannot_be_says_why_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
-    fs::write(path("garbage.db"), "this is not a database, whatever its name says".repeat(50)).unwrap();
-    fs::write(path("broken.toml"), SMALL.replace("owner_role = \"owner\"", "owner_role = \"boss\""))
+    fs::write(path("garbage.db"), "this is not a database, whatever its name says".repeat(50))
         .unwrap();
+    fs::write(
+        path("broken.toml"),
+        SMALL.replace("owner_role = \"owner\"", "owner_role = \"boss\""),
+    )
+    .unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let garbage = format!("sqlite:{}", path("garbage.db"));
@@ -61,10 +65,22 @@ fn a_start_that_cannot_be_says_why_and_what_to_do() {
         (&["serve", "--grpc-addr", "127.0.0.1:0"], "--dev"),
         (&["serve", "--dev", "--grpc-addr", "0.0.0.0:0"], "loopback"),
         (&["serve", "--dev", "--grpc-addr", &taken], "--grpc-addr"),
-        (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", &garbage], "not a SQLite database"),
-        (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", &nowhere], "cannot be opened"),
-        (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", "sqlite::memory:"], "in memory"),
-        (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", "mysql://x"], "sqlite:"),
+        (
+            &["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", &garbage],
+            "not a SQLite database",
+        ),
+        (
+            &["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", &nowhere],
+            "cannot be opened",
+        ),
+        (
+            &["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", "sqlite::memory:"],
+            "in memory",
+        ),
+        (
+            &["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--database-url", "mysql://x"],
+            "sqlite:",
+        ),
         (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--catalog", &broken], "boss"),
         (&["serve", "--dev", "--grpc-addr", "127.0.0.1:0", "--catalog", &missing], "missing.toml"),
     ];

@@ -500,9 +500,7 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
         // A bool where a text should be.
         let message = pb::GetTenantRequest { tenant_id: "qp".into(), show_deleted: true };
         let codec = tonic_prost::ProstCodec::<pb::GetTenantRequest, pb::CheckResponse>::default();
-        let result = raw
-            .unary(tonic::Request::new(message), path.parse().unwrap(), codec)
-            .await;
+        let result = raw.unary(tonic::Request::new(message), path.parse().unwrap(), codec).await;
         seen.refused(result, code, reason, "");
     }
 }
@@ -699,7 +697,7 @@ async fn lost_data(seen: &mut Seen) {
     let mut clients = Clients::connect(&server).await;
     clients.tenants.create_tenant(create_tenant("t", "qpien", "")).await.unwrap();
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
     let copy = std::fs::read(&file).unwrap();
 
     let server = Server::start(directory.path(), &[]);
@@ -707,7 +705,7 @@ async fn lost_data(seen: &mut Seen) {
     let created = clients.members.create_member(create_member("t", "kim", &[])).await.unwrap();
     let token = created.into_inner().consistency_token;
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
     std::fs::write(&file, copy).unwrap();
 
     let server = Server::start(directory.path(), &[]);
@@ -718,11 +716,12 @@ async fn lost_data(seen: &mut Seen) {
     let failed = Code::FailedPrecondition;
     seen.refused(result, failed, ErrorReason::ConsistencyTokenAhead, "");
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
 
     // The same database in a later epoch, as after `migrate --after-restore`.
     let url = format!("sqlite://{}", file.display());
-    let store = rolegate::store::SqlStore::open(&rolegate::store::OpenOptions::new(url)).await.unwrap();
+    let store =
+        rolegate::store::SqlStore::open(&rolegate::store::OpenOptions::new(url)).await.unwrap();
     let identity = store.identity().clone();
     store.close().await;
     let later = rolegate::store::DatabaseIdentity { epoch: identity.epoch + 1, ..identity };
