@@ -1,5 +1,6 @@
 //! The front as callers see it, without sockets.
 
+mod answers;
 mod edge;
 mod parsing;
 mod requests;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
 
-use super::{AuthzApi, MemberApi, RoleApi, TenantApi};
+use super::pb::tenant_service_server::TenantService;
+use super::{AuthzApi, MemberApi, RoleApi, TenantApi, pb};
 use crate::domain::catalog::{Catalog, shipped};
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
@@ -51,6 +53,18 @@ impl Apis {
             _directory: directory,
         }
     }
+}
+
+/// Makes a tenant with one owner.
+async fn tenant(apis: &Apis, id: &str, catalog: &str) {
+    let request = pb::CreateTenantRequest {
+        tenant_id: id.into(),
+        catalog_id: catalog.into(),
+        owner_member_id: "owner".into(),
+        plan: if catalog == "oqupie" { "enterprise".into() } else { String::new() },
+        ..Default::default()
+    };
+    apis.tenants.create_tenant(of_caller(request)).await.unwrap();
 }
 
 /// A request of somebody who may call.

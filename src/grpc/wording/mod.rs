@@ -109,11 +109,10 @@ fn listed(entries: &[String]) -> String {
 }
 
 /// "1 role", "2 roles".
-fn counted(count: impl TryInto<u64>, thing: &str) -> String {
-    match count.try_into() {
-        Ok(1) => format!("1 {thing}"),
-        Ok(count) => format!("{count} {thing}s"),
-        Err(_) => format!("many {thing}s"),
+fn counted(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
     }
 }
 
