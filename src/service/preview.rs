@@ -123,7 +123,7 @@ impl Roles {
         preview.members.next_token =
             last.map(|impact| pager.token(impact.member.as_str())).unwrap_or_default();
         let token = Some(self.tokens.issue(tenant, record.revision));
-        Ok(Answer { value: preview, catalog: Some(catalog), token })
+        Ok(Answer { value: preview, catalog: Some(catalog), token, stale_since: None })
     }
 }
 
