@@ -14,5 +14,6 @@
 pub mod domain;
 pub mod grpc;
 
+pub mod server;
 pub mod service;
 pub mod store;

@@ -283,3 +283,23 @@ fn index(
 ) -> IndexCreateStatement {
     key(columns).name(name).table(table).take()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sea_orm_migration::sea_orm::DbBackend;
+
+    fn sql(backend: DbBackend) -> String {
+        backend.build(&members(Columns(backend))).to_string()
+    }
+
+    #[test]
+    fn ids_are_compared_by_bytes_on_both_databases() {
+        let postgres = sql(DbBackend::Postgres);
+        for column in ["tenant_id", "id", "status"] {
+            let expected = format!("\"{column}\" text NOT NULL COLLATE \"C\"");
+            assert!(postgres.contains(&expected), "{postgres}");
+        }
+        assert!(!sql(DbBackend::Sqlite).contains("COLLATE"), "binary is SQLite's own default");
+    }
+}

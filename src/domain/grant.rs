@@ -1,6 +1,6 @@
 //! Grants: which permissions a role holds and at which scope, and the rules for writing them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,8 @@ pub enum GrantProblem {
         permission: String,
         /// What would do; more than one: any of them.
         choices: Vec<Choice>,
+        /// Whether `expand` would add it by itself.
+        expandable: bool,
     },
 }
 
@@ -155,11 +157,14 @@ impl Held {
     ) -> impl Iterator<Item = &'c Requirement> {
         let needed = self.reach(catalog, permission);
         catalog.permission(permission).requires.iter().filter(move |requirement| {
-            !requirement.choices().iter().any(|choice| {
-                let held = self.reach(catalog, *choice);
-                !held.is_empty() && held.includes(needed)
-            })
+            !requirement.choices().iter().any(|choice| self.suffices(catalog, *choice, needed))
         })
+    }
+
+    /// Whether a permission is held, and as far as something else needs it.
+    fn suffices(&self, catalog: &Catalog, permission: PermissionIx, needed: RelationSet) -> bool {
+        let held = self.reach(catalog, permission);
+        !held.is_empty() && held.includes(needed)
     }
 
     /// Drops what lacks its requirements until nothing more does: fail closed, transitively.
@@ -260,7 +265,7 @@ pub fn check_grants(
     // the refusal lists what the missing permissions require in their turn. Each round may add or
     // widen permissions whose own requirements the next round looks at. Reach only grows, so this
     // ends.
-    let mut completed = BTreeSet::new();
+    let written = held.clone();
     loop {
         let mut changed = false;
         let permissions: Vec<_> = held.iter().map(|(permission, _)| permission).collect();
@@ -268,11 +273,8 @@ pub fn check_grants(
             let needed = held.reach(catalog, permission);
             let unmet: Vec<_> = held.unmet(catalog, permission).collect();
             for requirement in unmet {
-                if let Requirement::Permission(required) = requirement
-                    && held.complete(catalog, *required, needed)
-                {
-                    completed.insert((permission, *required));
-                    changed = true;
+                if let Requirement::Permission(required) = requirement {
+                    changed |= held.complete(catalog, *required, needed);
                 }
             }
         }
@@ -282,19 +284,24 @@ pub fn check_grants(
     }
     // Only now is it known how far each requirement must reach.
     let mut problems = Vec::new();
-    for (permission, _) in held.iter() {
+    let mut permissions: Vec<_> = held.iter().map(|(permission, _)| permission).collect();
+    // What was written comes first, in its order, then what it brings along.
+    permissions.sort_by_key(|permission| places.get(permission).copied().unwrap_or(usize::MAX));
+    for permission in permissions {
         let needed = held.reach(catalog, permission);
         let unmet: Vec<_> = held.unmet(catalog, permission).collect();
         for requirement in &catalog.permission(permission).requires {
             let was_missing = match requirement {
-                Requirement::Permission(required) => completed.contains(&(permission, *required)),
+                Requirement::Permission(required) => !written.suffices(catalog, *required, needed),
                 Requirement::AnyOf(_) => false,
             };
-            if unmet.contains(&requirement) || (was_missing && !expand) {
+            let still_missing = unmet.contains(&requirement);
+            if still_missing || (was_missing && !expand) {
                 problems.push(GrantProblem::RequirementMissing {
                     index: places.get(&permission).copied(),
                     permission: catalog.permission(permission).id.clone(),
                     choices: choices(catalog, requirement, needed),
+                    expandable: !still_missing,
                 });
             }
         }

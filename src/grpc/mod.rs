@@ -1,4 +1,34 @@
-//! The gRPC front.
+//! The gRPC front: messages are parsed at the edge, handlers call one use case each, and errors
+//! become statuses in one place.
+//!
+//! - `fields` and `values` parse; `accept` finds the caller and what every mutation shares.
+//! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
+//! - [`status`] makes statuses; what they say is in `wording`.
+//! - [`edge`] mends the errors that tonic makes by itself.
+
+mod accept;
+mod authz;
+mod authz_show;
+pub mod edge;
+mod fields;
+mod item_error;
+mod members;
+mod role_show;
+mod roles;
+mod show;
+pub mod status;
+mod tenants;
+mod values;
+mod wording;
+
+pub use authz::AuthzApi;
+pub use members::MemberApi;
+pub use pb::authz_service_server::AuthzServiceServer;
+pub use pb::member_service_server::MemberServiceServer;
+pub use pb::role_service_server::RoleServiceServer;
+pub use pb::tenant_service_server::TenantServiceServer;
+pub use roles::RoleApi;
+pub use tenants::TenantApi;
 
 #[allow(
     missing_docs,
@@ -10,4 +40,7 @@
 pub mod pb {
     //! What `build.rs` makes of `proto/rolegate/v1`.
     tonic::include_proto!("rolegate.v1");
+
+    /// The descriptors of all services, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rolegate.v1.bin"));
 }

@@ -77,10 +77,17 @@ pub struct Effective {
 }
 
 /// Answers questions from a source: the cache in front of the database, or the database.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Decisions<S> {
     source: Arc<S>,
     tokens: Tokens,
+}
+
+/// Clones share the source, which need not be one that can be cloned.
+impl<S> Clone for Decisions<S> {
+    fn clone(&self) -> Self {
+        Decisions { source: Arc::clone(&self.source), tokens: self.tokens.clone() }
+    }
 }
 
 impl<S: DecisionSource> Decisions<S> {

@@ -154,6 +154,10 @@ impl Operation {
                 let catalog = self.store.catalog(&tenant.catalog).await?;
                 Ok((tenant.clone(), catalog))
             }
+            // Whoever may write may know that it can be brought back.
+            Some(tenant) if tenant.state == TenantState::Deleted => {
+                Err(Refusal::TenantDeleted(self.tenant.clone()).into())
+            }
             _ => Err(Refusal::TenantNotFound(self.tenant.clone()).into()),
         }
     }

@@ -89,10 +89,12 @@ impl WriteTx {
 
     async fn forget_answers_naming(&self, member: &MemberId) -> Result<(), StoreError> {
         let quoted = to_json(&member, "idempotency.response")?;
-        // `contains` takes wildcards and no case for its own, so it finds too much, never too little.
+        // Finds too much, never too little: what JSON or LIKE write in a way of their own is left
+        // open, and SQLite's LIKE knows no case.
+        let pattern = format!("%{}%", member.as_str().replace(['"', '\\', '%', '_'], "%"));
         let suspects = idempotency::Entity::find()
             .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(idempotency::COLUMN.response.contains(member.as_str()))
+            .filter(idempotency::COLUMN.response.like(pattern))
             .all(&self.tx)
             .await?;
         for row in suspects.into_iter().filter(|row| row.response.contains(&quoted)) {

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
-
-use super::StoreError;
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
 use super::entity::{member, member_role, member_team};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{self, ACTIVE, count, status, status_name};

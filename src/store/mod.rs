@@ -10,6 +10,7 @@ mod contract;
 mod entity;
 mod erase;
 mod error;
+mod holders;
 mod housekeeping;
 mod members;
 mod open;

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, QueryTrait,
-    sea_query::{OnConflict, SelectStatement},
+    EntityTrait, IntoActiveModel, QueryFilter,
+    sea_query::OnConflict,
 };
 
 use super::entity::{audit, change, idempotency, member, member_role, member_team, role, tenant};
@@ -15,7 +15,6 @@ use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
 };
 use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
-use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Member;
 use crate::domain::role::CustomRole;
@@ -185,78 +184,6 @@ impl WriteTx {
         Ok(deleted)
     }
 
-    /// Gives every member that holds one role another one instead, archived members too, and says
-    /// how many active and how many archived members that were. A role that is reassigned to itself
-    /// stays where it is.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn reassign_role(
-        &self,
-        from: &RoleId,
-        to: &RoleId,
-        now: Timestamp,
-    ) -> Result<(u64, u64), StoreError> {
-        if from == to {
-            return Ok((0, 0));
-        }
-        let active = self.count_active_with_role(&self.id, from).await?;
-        let all = self.mark_holders(from, now).await?;
-        // Whoever has the new role already only loses the old one.
-        member_role::Entity::delete_many()
-            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
-            .filter(member_role::COLUMN.member_id.in_subquery(self.holders(to)))
-            .exec(&self.tx)
-            .await?;
-        member_role::Entity::update_many()
-            .set(member_role::ActiveModel { role_id: Set(to.to_string()), ..Default::default() })
-            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
-            .exec(&self.tx)
-            .await?;
-        Ok((active, all.saturating_sub(active)))
-    }
-
-    /// Takes the role from every member that holds it, archived ones too, and says how many.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn strip_role(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
-        let all = self.mark_holders(role, now).await?;
-        member_role::Entity::delete_many()
-            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
-            .exec(&self.tx)
-            .await?;
-        Ok(all)
-    }
-
-    /// The members that hold the role, as a part of a statement.
-    fn holders(&self, role: &RoleId) -> SelectStatement {
-        member_role::Entity::find()
-            .select_only()
-            .column(member_role::Column::MemberId)
-            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
-            .into_query()
-    }
-
-    /// Gives the holders of a role this change's revision.
-    async fn mark_holders(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
-        let marked = member::Entity::update_many()
-            .set(member::ActiveModel {
-                revision: Set(stored(self.next_revision())),
-                updated_at: Set(now.0),
-                ..Default::default()
-            })
-            .filter(member::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member::COLUMN.id.in_subquery(self.holders(role)))
-            .exec(&self.tx)
-            .await?;
-        Ok(marked.rows_affected)
-    }
-
     /// Deletes everything of the tenant but its own row and its latest changes: roles, members, the
     /// audit trail, and the answers kept for repeated requests.
     ///
@@ -332,5 +259,74 @@ impl WriteTx {
             }
         }
         Ok(revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::domain::catalog::CatalogRef;
+    use crate::domain::tenant::TenantState;
+    use crate::store::{ChangeListener, OpenOptions};
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl ChangeListener for Told {
+        fn committed(&self, change: &Change) {
+            self.0.lock().unwrap().push(format!("{}@{}", change.tenant, change.revision));
+        }
+
+        fn uncertain(&self, tenant: &TenantId) {
+            self.0.lock().unwrap().push(format!("{tenant}?"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_makes_the_listener_forget_the_tenant() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("db").display());
+        let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
+        let told = Arc::new(Told::default());
+        assert!(store.set_listener(told.clone()).is_ok());
+        let at = Timestamp(1);
+        let tenant = Tenant {
+            id: TenantId::trusted("acme"),
+            catalog: CatalogRef { id: "c".into(), version: 1 },
+            plan: None,
+            state: TenantState::Active,
+            revision: 1,
+            own_revision: 1,
+            created_at: at,
+            updated_at: at,
+            purge_at: None,
+        };
+        let entry = AuditEntry {
+            at,
+            caller: "c".into(),
+            actor: None,
+            method: "m".into(),
+            request_id: None,
+            roles: vec![],
+            members: vec![],
+            before: None,
+            after: None,
+        };
+        let tx = store.write(&tenant.id).await.unwrap();
+        tx.put_tenant(&tenant).await.unwrap();
+        tx.commit(Touched::Tenant, entry.clone()).await.unwrap();
+
+        // The database ends the transaction behind our back, so there is nothing to commit.
+        let tx = store.write(&tenant.id).await.unwrap();
+        tx.tx.execute_unprepared("ROLLBACK").await.unwrap();
+        let failed = tx.commit(Touched::Nothing, entry).await;
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+        assert_eq!(*told.0.lock().unwrap(), ["acme@1", "acme?"]);
     }
 }

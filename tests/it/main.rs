@@ -8,4 +8,5 @@
 )]
 
 mod domain;
+mod e2e;
 mod store;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::problem::{Problems, did_you_mean};
+use super::problem::{Problems, did_you_mean, nearest};
 use super::text::Text;
 use crate::domain::name::{RoleName, parse_description};
 
@@ -53,6 +53,7 @@ pub(super) struct Fields<'d> {
     table: &'d DeTable<'d>,
     problems: &'d Problems<'d>,
     known: RefCell<Vec<&'static str>>,
+    missing: RefCell<Vec<&'static str>>,
 }
 
 impl<'d> Fields<'d> {
@@ -62,7 +63,14 @@ impl<'d> Fields<'d> {
         table: &'d DeTable<'d>,
         problems: &'d Problems<'d>,
     ) -> Self {
-        Fields { what: what.into(), at, table, problems, known: RefCell::default() }
+        Fields {
+            what: what.into(),
+            at,
+            table,
+            problems,
+            known: RefCell::default(),
+            missing: RefCell::default(),
+        }
     }
 
     pub(super) fn at(&self) -> usize {
@@ -90,7 +98,7 @@ impl<'d> Fields<'d> {
     fn required(&self, key: &'static str) -> Option<Value<'d>> {
         let value = self.get(key);
         if value.is_none() {
-            self.problems.report(self.at, format!("{} has no {key}", self.what));
+            self.missing.borrow_mut().push(key);
         }
         value
     }
@@ -200,10 +208,7 @@ impl<'d> Fields<'d> {
                     table,
                     self.problems,
                 );
-                let words = fields.words("any_of");
-                if words.is_none() && fields.table.get("any_of").is_none() {
-                    self.problems.report(entry.at, format!("{} has no any_of", fields.what));
-                }
+                let words = fields.required_words("any_of");
                 fields.finish();
                 words.map(|words| (true, words))
             }
@@ -352,16 +357,23 @@ impl<'d> Fields<'d> {
         })
     }
 
-    /// Reports every key that nobody asked for.
+    /// Reports every key that nobody asked for, and every key that must be there and is not. A
+    /// misspelt key is the former only.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
+        let mut missing = self.missing.borrow_mut();
         for key in self.table.keys() {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
-                let hint = did_you_mean(name, known.iter().copied());
+                let near = nearest(name, known.iter().copied());
+                missing.retain(|missing| Some(*missing) != near);
+                let hint = did_you_mean(name, near);
                 let message = format!("unknown key \"{name}\" in {}{hint}", self.what);
                 self.problems.report(key.span().start, message);
             }
+        }
+        for key in missing.iter() {
+            self.problems.report(self.at, format!("{} has no {key}", self.what));
         }
     }
 }

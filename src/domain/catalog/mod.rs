@@ -239,7 +239,6 @@ pub struct Catalog {
     pub(crate) base: Box<[RelationSet]>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_roles: Vec<DefaultRole>,
-    pub(crate) default_role_names: Vec<NameKey>,
     pub(crate) owner: RoleId,
     pub(crate) roles_per_member: usize,
     pub(crate) deletion: DeletionPolicy,

@@ -94,11 +94,11 @@ impl<'s> Problems<'s> {
     }
 }
 
-/// `; did you mean "…"?` when one of the candidates is close to what was written, else nothing.
-pub(super) fn did_you_mean<'c>(
+/// The candidate that is closest to what was written, if any is close.
+pub(super) fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
-) -> String {
+) -> Option<&'c str> {
     let near = candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
@@ -107,8 +107,16 @@ pub(super) fn did_you_mean<'c>(
             *distance * 3 <= candidate.chars().count().max(written.chars().count())
         })
         .min();
-    match near {
-        Some((_, candidate)) => format!("; did you mean \"{candidate}\"?"),
+    near.map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean "…"?` when one of the candidates is close to what was written, else nothing.
+pub(super) fn did_you_mean<'c>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> String {
+    match nearest(written, candidates) {
+        Some(candidate) => format!("; did you mean \"{candidate}\"?"),
         None => String::new(),
     }
 }

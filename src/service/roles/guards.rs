@@ -69,7 +69,8 @@ pub(in crate::service) async fn unknown_roles(
 }
 
 /// An etag is the revision that last changed the thing.
-pub(in crate::service) fn etag(revision: u64) -> String {
+#[must_use]
+pub fn etag(revision: u64) -> String {
     revision.to_string()
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub(super) use delete::reassignment;
 pub use delete::{Deletion, RoleDeleted};
 pub use edit::{RoleDraft, RoleEdit, RoleWritten};
-pub use guards::MAX_GRANTS;
-pub(super) use guards::{check_etag, collect, editable, etag, parse_grants, unknown_roles};
+pub use guards::{MAX_GRANTS, etag};
+pub(super) use guards::{check_etag, collect, editable, parse_grants, unknown_roles};
 
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};

@@ -1,7 +1,7 @@
 //! Databases to test with, and the values that most tests begin with.
 
 use rolegate::domain::Timestamp;
-use rolegate::domain::catalog::CatalogRef;
+use rolegate::domain::catalog::{Catalog, CatalogRef, shipped};
 use rolegate::domain::grant::Grant;
 use rolegate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use rolegate::domain::member::{Member, MemberStatus};
@@ -130,4 +130,10 @@ pub(super) async fn make_members(store: &SqlStore, id: &str, members: &[Member])
     tx.put_members(members).await.unwrap();
     assert_eq!(commit(tx).await, 2);
     tenant
+}
+
+/// The catalog that [`tenant`] is on.
+pub(super) fn qpien() -> Catalog {
+    let catalogs = shipped().iter().map(|source| Catalog::parse(source).unwrap());
+    catalogs.into_iter().find(|catalog| catalog.reference().id == "qpien").unwrap()
 }

@@ -1,4 +1,6 @@
-use rolegate::domain::catalog::CatalogRef;
+use std::sync::Arc;
+
+use rolegate::domain::catalog::{Catalog, CatalogRef};
 use rolegate::store::{RecordOutcome, RecordedCatalog, SqlStore, StoreError};
 
 fn catalog(id: &str, version: u32, hash: &str) -> RecordedCatalog {
@@ -43,4 +45,35 @@ pub(super) async fn an_unknown_version_is_an_error(store: &SqlStore) {
         "{found:?}"
     );
     assert!(store.newest_catalog("qpien").is_none());
+}
+
+/// A tenant can be on a version that this program's operator has long replaced.
+pub(super) async fn are_parsed_once_and_kept_at_hand(store: &SqlStore) {
+    let newer = Arc::new(super::backend::qpien());
+    let mut source = newer.source().to_owned();
+    let place = source.find("version = 1").unwrap();
+    source.replace_range(place.."version = 1".len() + place, "version = 3");
+    let recorded = RecordedCatalog {
+        reference: CatalogRef { id: "qpien".into(), version: 3 },
+        hash: Catalog::parse(&source).unwrap().hash().to_owned(),
+        source,
+    };
+    assert_eq!(store.record_catalog(&recorded).await.unwrap(), RecordOutcome::New);
+    store.register(Arc::clone(&newer));
+    assert!(Arc::ptr_eq(&store.newest_catalog("qpien").unwrap(), &newer));
+
+    let loaded = store.catalog(&recorded.reference).await.unwrap();
+    assert_eq!((loaded.reference(), loaded.hash()), (&recorded.reference, &*recorded.hash));
+    assert!(Arc::ptr_eq(&store.catalog(&recorded.reference).await.unwrap(), &loaded));
+    assert!(Arc::ptr_eq(&store.catalog(newer.reference()).await.unwrap(), &newer));
+    assert!(Arc::ptr_eq(&store.newest_catalog("qpien").unwrap(), &loaded));
+    assert!(store.newest_catalog("oqupie").is_none());
+    let at_hand: Vec<_> =
+        store.catalogs().iter().map(|catalog| catalog.reference().to_string()).collect();
+    assert_eq!(at_hand, ["qpien@1", "qpien@3"]);
+
+    let garbled = catalog("qpien", 4, "x");
+    store.record_catalog(&garbled).await.unwrap();
+    let refused = store.catalog(&garbled.reference).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
 }

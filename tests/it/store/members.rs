@@ -1,6 +1,6 @@
 use rolegate::domain::Timestamp;
 use rolegate::domain::member::{Member, MemberStatus};
-use rolegate::store::{MemberFilter, RoleCount, SqlStore};
+use rolegate::store::{MemberFilter, RoleCount, RoleMembers, SqlStore};
 
 use super::backend::{
     archived, commit, make_members, member, member_id, member_ids, role_id, role_ids, team_id,
@@ -161,6 +161,8 @@ pub(super) async fn are_counted_by_role(store: &SqlStore) {
     for (role, active) in [("r1", 2), ("r2", 1), ("r3", 0), ("r4", 0)] {
         assert_eq!(tx.count_active_with_role(&tenant, &role_id(role)).await.unwrap(), active);
     }
+    let holders = tx.role_members(&tenant, &role_id("r1")).await.unwrap();
+    assert_eq!(holders, RoleMembers { active: 2, archived: 1 });
 }
 
 pub(super) async fn a_role_is_reassigned(store: &SqlStore) {

@@ -4,6 +4,8 @@ mod audit;
 mod backend;
 mod catalogs;
 mod commits;
+mod decisions;
+mod erasing;
 mod members;
 mod opening;
 mod requests;
@@ -40,6 +42,7 @@ macro_rules! suite {
                 requests {
                     are_remembered_until_they_expire, are_remembered_by_all_of_their_key,
                     are_remembered_only_if_committed, can_be_remembered_again,
+                    are_remembered_where_nothing_changed,
                 }
                 audit {
                     is_read_back_newest_first, is_filtered, is_read_in_pages, takes_many_subjects,
@@ -47,7 +50,14 @@ macro_rules! suite {
                 }
                 catalogs {
                     a_version_is_recorded_once, are_listed_by_id_and_version,
-                    an_unknown_version_is_an_error,
+                    an_unknown_version_is_an_error, are_parsed_once_and_kept_at_hand,
+                }
+                decisions {
+                    a_view_has_the_members_that_exist, a_view_compiles_what_members_hold,
+                    only_tenants_in_use_are_viewed, pieces_come_with_the_revision_they_were_seen_at,
+                }
+                erasing {
+                    a_member_goes_from_the_trail, answers_that_name_a_member_are_forgotten,
                 }
             }
         }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rolegate::store::{MemberFilter, OpenError, OpenOptions, SqlStore, StoreError};
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
-use super::backend::{commit, make_members, member, member_id, role, sqlite_options};
+use super::backend::{commit, make_members, make_tenant, member, member_id, role, sqlite_options};
 
 fn url(path: &Path) -> OpenOptions {
     OpenOptions::new(format!("sqlite:{}", path.display()))
@@ -72,6 +73,44 @@ async fn a_new_database_opened_by_many_at_once_is_made_once() {
     }
     let identities = openers.join_all().await;
     assert!(identities.iter().all(|identity| identity == &identities[0]));
+}
+
+/// A transaction that began by reading and wrote later would fail here instead of waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_take_turns() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = sqlite_options(&directory);
+    let first = SqlStore::open(&options).await.unwrap();
+    let second = SqlStore::open(&options).await.unwrap();
+    let tenant = make_tenant(&first, "acme").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..30 {
+        let store = [&first, &second][n % 2].clone();
+        let tenant = tenant.clone();
+        writers.spawn(async move {
+            let tx = store.write(&tenant).await.unwrap();
+            tx.put_members(&[member(&format!("m{n}"), &[], &[])]).await.unwrap();
+            commit(tx).await
+        });
+    }
+    let mut revisions = writers.join_all().await;
+    revisions.sort_unstable();
+    assert_eq!(revisions, (2..=31).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_for_a_turn_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let acquire_timeout = Duration::from_secs(1);
+    let options = OpenOptions { acquire_timeout, ..sqlite_options(&directory) };
+    let store = SqlStore::open(&options).await.unwrap();
+    let tenant = make_tenant(&store, "acme").await;
+    let busy = store.write(&tenant).await.unwrap();
+    let refused = store.write(&tenant).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(store.read().await.unwrap().tenant(&tenant).await.is_ok(), "readers need no turn");
+    assert_eq!(commit(busy).await, 2);
+    assert!(store.write(&tenant).await.is_ok());
 }
 
 #[tokio::test]

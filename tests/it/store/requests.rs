@@ -69,3 +69,14 @@ pub(super) async fn can_be_remembered_again(store: &SqlStore) {
     remember(store, &key("1"), "new", 200).await;
     assert_eq!(recall(store, &key("1"), 250).await.as_deref(), Some("new"));
 }
+
+pub(super) async fn are_remembered_where_nothing_changed(store: &SqlStore) {
+    let tenant = make_tenant(store, "acme").await;
+    let tx = store.write(&tenant).await.unwrap();
+    tx.remember(&key("1"), "hash", "{}", Timestamp(0), Timestamp(100)).await.unwrap();
+    tx.commit_unchanged().await.unwrap();
+    assert_eq!(recall(store, &key("1"), 0).await.as_deref(), Some("{}"));
+    let tx = store.read().await.unwrap();
+    assert_eq!(tx.tenant(&tenant).await.unwrap().unwrap().revision, 1);
+    assert_eq!(tx.changes(&tenant, 0, 9).await.unwrap().len(), 1);
+}

@@ -55,7 +55,6 @@ pub(super) fn catalog<'p>(raw: &RawCatalog, problems: &'p Problems<'p>) -> Optio
             base: Box::<[RelationSet]>::default(),
             plans: Vec::new(),
             default_roles: Vec::new(),
-            default_role_names: Vec::new(),
             owner: RoleId::trusted(""),
             roles_per_member: raw.roles_per_member,
             deletion: DeletionPolicy::Reassign,

@@ -11,6 +11,12 @@ use crate::domain::relation::RelationSet;
 /// [`Permission::requires`].
 pub(super) type Sites = Vec<Vec<usize>>;
 
+/// A permission that has been given its place.
+type Taken<'r> = (PermissionIx, &'r Word, &'r RawPermission);
+
+/// The longest chain of permissions that follow each other: reach is looked up along it.
+const MAX_FOLLOWS: usize = 8;
+
 impl Draft<'_> {
     /// Takes the permissions over with everything that they name.
     pub(super) fn permissions(
@@ -76,7 +82,8 @@ impl Draft<'_> {
         if scopes.iter().any(|scope| self.catalog.scope(*scope).closed.is_empty()) {
             self.unclear.insert(ix);
         }
-        if let (Some(follows), Some(scope)) = (&raw.follows, raw.scopes.first()) {
+        let base = raw.custom_roles.as_ref().is_some_and(|word| word.text == "base");
+        if let (Some(follows), Some(scope), false) = (&raw.follows, raw.scopes.first(), base) {
             let message = format!(
                 "permission {id} follows {follows}, so it reaches as far as that and has no scopes \
                  of its own"
@@ -139,8 +146,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Looks up who follows whom; a circle is reported and left out.
-    fn follows(&mut self, taken: &[(PermissionIx, &Word, &RawPermission)]) {
+    /// Looks up who follows whom; circles and long chains are reported and left out.
+    fn follows(&mut self, taken: &[Taken<'_>]) {
         let problems = self.problems;
         let mut followed = Vec::new();
         for (ix, id, raw) in taken {
@@ -155,6 +162,14 @@ impl Draft<'_> {
             }
             followed.push(found);
         }
+        self.cut_circles(taken, &mut followed);
+        self.cut_long_chains(taken, &mut followed);
+        for (permission, follows) in self.catalog.permissions.iter_mut().zip(followed) {
+            permission.follows = follows;
+        }
+    }
+
+    fn cut_circles(&mut self, taken: &[Taken<'_>], followed: &mut [Option<PermissionIx>]) {
         let edges: Vec<Vec<usize>> =
             followed.iter().map(|ix| ix.iter().map(|ix| ix.get()).collect()).collect();
         for nodes in cycle::find(&edges) {
@@ -163,7 +178,7 @@ impl Draft<'_> {
             let first = nodes.first().and_then(|node| taken.get(*node));
             if let Some(word) = first.and_then(|(_, _, raw)| raw.follows.as_ref()) {
                 let message = format!("permissions follow each other: {}", ids.join(" -> "));
-                problems.report(word.at, message);
+                self.problems.report(word.at, message);
             }
             for node in nodes {
                 if let (Some(slot), Some((ix, _, _))) = (followed.get_mut(node), taken.get(node)) {
@@ -172,8 +187,30 @@ impl Draft<'_> {
                 }
             }
         }
-        for (permission, follows) in self.catalog.permissions.iter_mut().zip(followed) {
-            permission.follows = follows;
+    }
+
+    fn cut_long_chains(&mut self, taken: &[Taken<'_>], followed: &mut [Option<PermissionIx>]) {
+        let depth = |ix: &PermissionIx| {
+            let next = |ix: &PermissionIx| followed.get(ix.get()).copied().flatten();
+            std::iter::successors(next(ix), next).take(MAX_FOLLOWS + 2).count()
+        };
+        let depths: Vec<_> = taken.iter().map(|(ix, _, _)| depth(ix)).collect();
+        for ((ix, id, raw), depth) in taken.iter().zip(depths) {
+            if depth <= MAX_FOLLOWS {
+                continue;
+            }
+            // Those further along the chain are too far because this one is.
+            if let (Some(word), true) = (&raw.follows, depth == MAX_FOLLOWS + 1) {
+                let message = format!(
+                    "permission {id} follows over more than {MAX_FOLLOWS} others; follow the first \
+                     of them instead, which reaches as far"
+                );
+                self.problems.report(word.at, message);
+            }
+            self.unclear.insert(*ix);
+            if let Some(slot) = followed.get_mut(ix.get()) {
+                *slot = None;
+            }
         }
     }
 

@@ -10,8 +10,9 @@ type Extent<'c> = (RelationSet, Option<&'c str>);
 
 impl Draft<'_> {
     /// Checks every requirement. `sites` tells where each is written.
-    pub(super) fn requirements(&self, sites: &Sites) {
+    pub(super) fn requirements(&mut self, sites: &Sites) {
         self.circles(sites);
+        let mut hopeless = Vec::new();
         for (ix, permission) in self.catalog.permissions() {
             if self.unclear.contains(&ix) {
                 continue;
@@ -19,11 +20,14 @@ impl Draft<'_> {
             let places = sites.get(ix.get()).into_iter().flatten();
             for (requirement, at) in permission.requires.iter().zip(places) {
                 let choices = requirement.choices();
-                if !choices.iter().any(|choice| self.unclear.contains(choice)) {
-                    self.requirement_can_be_met(ix, requirement, *at);
+                if !choices.iter().any(|choice| self.unclear.contains(choice))
+                    && !self.requirement_can_be_met(ix, requirement, *at)
+                {
+                    hopeless.push(ix);
                 }
             }
         }
+        self.unclear.extend(hopeless);
     }
 
     fn id(&self, ix: PermissionIx) -> &str {
@@ -61,7 +65,12 @@ impl Draft<'_> {
         }
     }
 
-    fn requirement_can_be_met(&self, ix: PermissionIx, requirement: &Requirement, at: usize) {
+    fn requirement_can_be_met(
+        &self,
+        ix: PermissionIx,
+        requirement: &Requirement,
+        at: usize,
+    ) -> bool {
         let catalog = &self.catalog;
         let id = self.id(ix);
         let choices = requirement.choices();
@@ -93,8 +102,9 @@ impl Draft<'_> {
                 ),
             };
             self.problems.report(at, message);
-            return;
+            return false;
         }
+        let mut met = true;
         for (reach, scope) in self.reaches(ix) {
             let far_enough = |choice: &PermissionIx| {
                 self.reaches(*choice).iter().any(|(other, _)| other.includes(reach))
@@ -106,8 +116,10 @@ impl Draft<'_> {
                      far"
                 );
                 self.problems.report(at, message);
+                met = false;
             }
         }
+        met
     }
 
     /// The reaches that a permission can have.

@@ -88,8 +88,7 @@ impl Draft<'_> {
                 }
                 Some(_) => {}
                 None => {
-                    names.insert(key.clone(), id);
-                    self.catalog.default_role_names.push(key);
+                    names.insert(key, id);
                 }
             }
         }

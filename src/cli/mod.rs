@@ -1,0 +1,60 @@
+//! The command line. Every flag can also be given as `ROLEGATE_...` in the environment.
+
+mod catalog;
+mod logs;
+mod migrate;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Roles and permission checks for customer-support platforms.
+#[derive(Debug, Parser)]
+#[command(name = "rolegate", version, about, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    logs: logs::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC.
+    Serve(serve::ServeArgs),
+    /// Make the database, or bring its schema up to date.
+    Migrate(migrate::MigrateArgs),
+    /// Look at catalogs: what permissions and default roles a product has.
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+}
+
+/// What a command ends with when it does not work: the message for whoever typed it.
+type Failure = Box<dyn std::error::Error>;
+
+/// Parses the command line and runs it.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.logs.start();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime does not start: {error}")),
+    };
+    let ended = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::serve(args).await,
+            Command::Migrate(args) => migrate::migrate(args).await,
+            Command::Catalog(command) => catalog::run(command).await,
+        }
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("rolegate: {message}");
+    ExitCode::FAILURE
+}

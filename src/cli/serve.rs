@@ -1,0 +1,112 @@
+//! `rolegate serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use rolegate::server::{self, CatalogFile, Config};
+use rolegate::store::OpenOptions;
+use tokio::net::TcpListener;
+
+use super::Failure;
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(super) struct DatabaseArgs {
+    /// The database: `sqlite:FILE`. Made if it is missing.
+    #[arg(long, env = "ROLEGATE_DATABASE_URL", default_value = "sqlite:rolegate.db")]
+    pub(super) database_url: String,
+}
+
+/// What `serve` wants to know.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Where to listen for gRPC.
+    #[arg(long, env = "ROLEGATE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
+    grpc_addr: SocketAddr,
+    /// A catalog besides `oqupie` and `qpien`; can be given several times.
+    #[arg(long = "catalog", env = "ROLEGATE_CATALOG", value_name = "FILE", value_delimiter = ',')]
+    catalogs: Vec<PathBuf>,
+    /// Do not authenticate callers. Refuses to listen on anything but loopback.
+    #[arg(long, env = "ROLEGATE_DEV")]
+    dev: bool,
+    /// Fill two demo tenants, `demo-oqupie` and `demo-qpien`, if they are not there.
+    #[arg(long, env = "ROLEGATE_DEMO")]
+    demo: bool,
+    /// What the caches may take, in MiB.
+    #[arg(long, env = "ROLEGATE_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    cache_mib: u64,
+    /// How many connections may read the database at the same time.
+    #[arg(long, env = "ROLEGATE_DATABASE_READERS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    database_readers: u32,
+    /// The largest request message, in KiB.
+    #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    max_message_kib: u32,
+    /// The longest that a request may take, in seconds. A client's own deadline counts if it is
+    /// shorter.
+    #[arg(long, env = "ROLEGATE_REQUEST_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    request_timeout: u64,
+    /// How long to go on serving as NOT_SERVING after a signal, in seconds, so that load balancers
+    /// notice first.
+    #[arg(long, env = "ROLEGATE_DRAIN_DELAY", default_value_t = 0)]
+    drain_delay: u64,
+    /// How long open connections may take to end, in seconds.
+    #[arg(long, env = "ROLEGATE_DRAIN_TIMEOUT", default_value_t = 30)]
+    drain_timeout: u64,
+}
+
+/// Serves until a signal comes.
+pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let mut catalogs = Vec::new();
+    for path in &args.catalogs {
+        catalogs.push(read_catalog(path)?);
+    }
+    let listener = TcpListener::bind(args.grpc_addr).await.map_err(|error| {
+        let address = args.grpc_addr;
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "{address} is taken, perhaps by another rolegate: stop that one, or choose another \
+                 port with --grpc-addr"
+            ),
+            _ => format!("cannot listen on {address}: {error}"),
+        }
+    })?;
+    let config = Config {
+        database: OpenOptions {
+            readers: args.database_readers,
+            ..OpenOptions::new(args.database.database_url)
+        },
+        catalogs,
+        dev: args.dev,
+        demo: args.demo,
+        cache_bytes: args.cache_mib << 20,
+        max_message_bytes: (args.max_message_kib as usize) << 10,
+        request_timeout: Duration::from_secs(args.request_timeout),
+        drain_delay: Duration::from_secs(args.drain_delay),
+        drain_timeout: Duration::from_secs(args.drain_timeout),
+    };
+    Ok(server::run(config, listener, signal()?).await?)
+}
+
+/// Reads a catalog file; what is in it is looked at later.
+pub(super) fn read_catalog(path: &PathBuf) -> Result<CatalogFile, Failure> {
+    let source = std::fs::read_to_string(path)
+        .map_err(|error| format!("the catalog {} cannot be read: {error}", path.display()))?;
+    Ok(CatalogFile { origin: path.display().to_string(), source })
+}
+
+/// Completes with the first SIGTERM or SIGINT.
+fn signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

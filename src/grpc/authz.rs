@@ -1,0 +1,229 @@
+//! `AuthzService`.
+
+use tonic::{Request, Response, Status};
+
+use super::accept::read;
+use super::fields::{Fields, Path, Sound};
+use super::pb::authz_service_server::AuthzService;
+use super::{authz_show, item_error, pb, show, values};
+use crate::domain::ids::TenantId;
+use crate::domain::refusal::{Problem, Violation};
+use crate::domain::resource::Resource;
+use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
+use crate::service::page::Page;
+use crate::service::roles::Roles;
+use crate::service::who::Authorized;
+use crate::store::DecisionSource;
+
+/// Serves decisions.
+#[derive(Debug, Clone)]
+pub struct AuthzApi<S> {
+    decisions: Decisions<S>,
+    roles: Roles,
+}
+
+impl<S: DecisionSource> AuthzApi<S> {
+    /// Serves these use cases; `roles` has those that always ask the database.
+    #[must_use]
+    pub fn new(decisions: Decisions<S>, roles: Roles) -> Self {
+        AuthzApi { decisions, roles }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: DecisionSource> AuthzService for AuthzApi<S> {
+    async fn check(
+        &self,
+        request: Request<pb::CheckRequest>,
+    ) -> Result<Response<pb::CheckResponse>, Status> {
+        let pb::CheckRequest { tenant_id, member_id, permission, resource, consistency } =
+            read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant = fields.id("tenant_id", &tenant_id);
+        let question = question(&mut fields, None, member_id, permission, resource);
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, question, consistency) = fields.all((tenant, question, consistency))?;
+
+        let Answer { value, catalog, token } =
+            self.decisions.check(&tenant, &question, &consistency).await?;
+        Ok(Response::new(pb::CheckResponse {
+            decision: Some(show::decision(catalog.as_deref(), value)),
+            consistency_token: token.unwrap_or_default(),
+            stale_since: None,
+        }))
+    }
+
+    async fn batch_check(
+        &self,
+        request: Request<pb::BatchCheckRequest>,
+    ) -> Result<Response<pb::BatchCheckResponse>, Status> {
+        let pb::BatchCheckRequest { tenant_id, items, consistency } = read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant = fields.id("tenant_id", &tenant_id);
+        let items = fields.at_most(MAX_BATCH, "items", items);
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, items, consistency) = fields.all((tenant, items, consistency))?;
+
+        let questions = items.into_iter().enumerate().map(|(index, item)| check_item(index, item));
+        let Answer { value, catalog, token } =
+            self.decisions.check_batch(&tenant, questions.collect(), &consistency).await?;
+        use pb::check_item_result::Result as ItemResult;
+        let show = |item| match item {
+            Ok(decision) => ItemResult::Decision(show::decision(catalog.as_deref(), decision)),
+            Err(violation) => ItemResult::Error(item_error::of_violation(&violation)),
+        };
+        let items = value.into_iter().map(|item| pb::CheckItemResult { result: Some(show(item)) });
+        Ok(Response::new(pb::BatchCheckResponse {
+            items: items.collect(),
+            consistency_token: token.unwrap_or_default(),
+            stale_since: None,
+        }))
+    }
+
+    async fn filter_resources(
+        &self,
+        request: Request<pb::FilterResourcesRequest>,
+    ) -> Result<Response<pb::FilterResourcesResponse>, Status> {
+        let pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency } =
+            read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let member = fields.id("member_id", &member_id);
+        let permission = fields.required("permission", permission);
+        let resources = fields.at_most(MAX_BATCH, "resources", resources);
+        let resources = resources.and_then(|resources| candidates(&mut fields, resources));
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, member, permission, resources, consistency) =
+            fields.all((tenant, member, permission, resources, consistency))?;
+
+        let answer =
+            self.decisions.filter(&tenant, &member, &permission, &resources, &consistency).await?;
+        Ok(Response::new(authz_show::filtered(answer)))
+    }
+
+    async fn plan_filter(
+        &self,
+        request: Request<pb::PlanFilterRequest>,
+    ) -> Result<Response<pb::PlanFilterResponse>, Status> {
+        let pb::PlanFilterRequest { tenant_id, member_id, permission, consistency } =
+            read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant = fields.id("tenant_id", &tenant_id);
+        let member = fields.id("member_id", &member_id);
+        let permission = fields.required("permission", permission);
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, member, permission, consistency) =
+            fields.all((tenant, member, permission, consistency))?;
+
+        let answer = self.decisions.plan(&tenant, &member, &permission, &consistency).await?;
+        Ok(Response::new(authz_show::planned(answer)))
+    }
+
+    async fn list_effective_permissions(
+        &self,
+        request: Request<pb::ListEffectivePermissionsRequest>,
+    ) -> Result<Response<pb::ListEffectivePermissionsResponse>, Status> {
+        let pb::ListEffectivePermissionsRequest { tenant_id, member_id, consistency } =
+            read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant = fields.id("tenant_id", &tenant_id);
+        let member = fields.id("member_id", &member_id);
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, member, consistency) = fields.all((tenant, member, consistency))?;
+
+        let answer = self.decisions.effective(&tenant, &member, &consistency).await?;
+        Ok(Response::new(authz_show::effective(answer)))
+    }
+
+    async fn list_authorized_members(
+        &self,
+        request: Request<pb::ListAuthorizedMembersRequest>,
+    ) -> Result<Response<pb::ListAuthorizedMembersResponse>, Status> {
+        let pb::ListAuthorizedMembersRequest {
+            tenant_id,
+            permission,
+            resource,
+            page_size,
+            page_token,
+            consistency,
+        } = read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let permission = fields.required("permission", permission);
+        let resource = values::optional_resource(&mut fields, "resource", resource);
+        let consistency = values::consistency(&mut fields, consistency);
+        let (tenant, permission, resource, consistency) =
+            fields.all((tenant, permission, resource, consistency))?;
+        let page = values::page(page_size, page_token);
+
+        let Answer { value: Page { items, next_token }, catalog, token } = self
+            .roles
+            .authorized_members(&tenant, &permission, resource.as_ref(), &page, &consistency)
+            .await?;
+        let show = |Authorized { member, decided_by }| pb::AuthorizedMember {
+            member_id: member.to_string(),
+            decided_by: show::deciding(catalog.as_deref(), decided_by),
+        };
+        Ok(Response::new(pb::ListAuthorizedMembersResponse {
+            members: items.into_iter().map(show).collect(),
+            next_page_token: next_token,
+            consistency_token: token.unwrap_or_default(),
+            stale_since: None,
+        }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let pb::ExplainRequest { tenant_id, member_id, permission, resource } = read(request)?;
+        let mut fields = Fields::of_message();
+        let tenant = fields.id("tenant_id", &tenant_id);
+        let question = question(&mut fields, None, member_id, permission, resource);
+        let (tenant, question) = fields.all((tenant, question))?;
+
+        let answer = self.roles.explain(&tenant, &question).await?;
+        Ok(Response::new(authz_show::explained(answer)))
+    }
+}
+
+/// A question, by itself or as an item of a batch.
+fn question(
+    fields: &mut Fields,
+    item: Option<&Path<'_>>,
+    member_id: String,
+    permission: String,
+    resource: Option<pb::Resource>,
+) -> Sound<Question> {
+    let path = |field| item.map_or(Path::Field(field), |item| item.then(field));
+    let member = fields.id(path("member_id"), &member_id);
+    let permission = fields.required(path("permission"), permission);
+    let resource = values::optional_resource(fields, path("resource"), resource);
+    Some(Question { member: member?, permission: permission?, resource: resource? })
+}
+
+/// One question of a batch, or the first thing that is wrong with it.
+fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> {
+    let pb::CheckItem { member_id, permission, resource } = item;
+    let items = Path::from("items");
+    let path = items.at(index);
+    let mut fields = Fields::of_item();
+    let question = question(&mut fields, Some(&path), member_id, permission, resource);
+    fields.all_or_violations((question,)).map(|(question,)| question).map_err(|violations| {
+        let nothing = || Violation::new(path.to_string(), Problem::Required);
+        violations.into_iter().next().unwrap_or_else(nothing)
+    })
+}
+
+/// Resources to choose from; the answer names them by their ids.
+fn candidates(fields: &mut Fields, resources: Vec<pb::Resource>) -> Sound<Vec<Resource>> {
+    let path = Path::from("resources");
+    fields.each(resources, |fields, index, resource| {
+        let path = path.at(index);
+        let resource = values::resource(fields, path, resource)?;
+        if resource.id.is_empty() {
+            return fields.wrong(path.then("id"), Problem::Required);
+        }
+        Some(resource)
+    })
+}

@@ -1,0 +1,236 @@
+//! The one place where a refusal or a failure becomes a status.
+//!
+//! Every status carries one `ErrorInfo`, whose reason is a value of `ErrorReason`. What a client is
+//! told and what the operator is told are different texts: the client never sees SQL, paths or
+//! anything else of a fault of ours, only the id under which the log has it.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt};
+use uuid::Uuid;
+
+use super::pb::ErrorReason;
+use super::wording::{self, CHOICES, MISSING, Said, name, precondition_subject, shortened};
+use crate::domain::refusal::{Refusal, Violation};
+use crate::service::ServiceError;
+use crate::store::StoreError;
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "rolegate";
+
+/// When to try again after a failure that passes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many bytes of violations a status carries. Details travel in a header, and clients refuse
+/// headers of more than 8 KiB or 16 KiB. Whoever mends these sees the others next.
+const MAX_VIOLATION_BYTES: usize = 2_000;
+/// The longest path of a field, in bytes.
+const MAX_FIELD_BYTES: usize = 200;
+
+/// The code that goes with a reason: one for each, always the same.
+#[must_use]
+pub fn code(reason: ErrorReason) -> Code {
+    match reason {
+        ErrorReason::FieldRequired
+        | ErrorReason::FieldTooLong
+        | ErrorReason::FieldInvalid
+        | ErrorReason::TooManyItems
+        | ErrorReason::DuplicateItem
+        | ErrorReason::FieldMaskInvalid
+        | ErrorReason::UnknownPermission
+        | ErrorReason::UnknownScope
+        | ErrorReason::ScopeRequired
+        | ErrorReason::ScopeNotAllowed
+        | ErrorReason::DuplicateGrant
+        | ErrorReason::PermissionNeverGrantable
+        | ErrorReason::PermissionHeldByEveryone
+        | ErrorReason::RequirementMissing
+        | ErrorReason::UnknownRole
+        | ErrorReason::TooManyRoles
+        | ErrorReason::UnknownCatalog
+        | ErrorReason::UnknownPlan
+        | ErrorReason::PageTokenInvalid
+        | ErrorReason::ConsistencyTokenInvalid
+        | ErrorReason::ConsistencyTokenForeign
+        | ErrorReason::ConsistencyTokenOtherTenant
+        | ErrorReason::ConfirmationMismatch
+        | ErrorReason::ReassignmentToItself
+        | ErrorReason::MalformedMessage => Code::InvalidArgument,
+        ErrorReason::TenantNotFound | ErrorReason::RoleNotFound | ErrorReason::MemberNotFound => {
+            Code::NotFound
+        }
+        ErrorReason::TenantAlreadyExists
+        | ErrorReason::MemberAlreadyExists
+        | ErrorReason::RoleNameTaken => Code::AlreadyExists,
+        ErrorReason::DefaultRoleImmutable
+        | ErrorReason::RoleAssigned
+        | ErrorReason::ReassignmentRequired
+        | ErrorReason::ReassignmentNotSupported
+        | ErrorReason::LastOwner
+        | ErrorReason::CatalogNotNewer
+        | ErrorReason::CatalogWidensAccess
+        | ErrorReason::CatalogMoveBlocked
+        | ErrorReason::TenantNotDeleted
+        | ErrorReason::TenantDeleted
+        | ErrorReason::RequestIdReused
+        | ErrorReason::ConsistencyTokenAhead => Code::FailedPrecondition,
+        ErrorReason::EtagMismatch | ErrorReason::ConcurrentChange => Code::Aborted,
+        ErrorReason::CustomRoleLimit | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
+        ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::TimedOut => Code::DeadlineExceeded,
+        ErrorReason::DatabaseUnavailable | ErrorReason::ShuttingDown => Code::Unavailable,
+        ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
+    }
+}
+
+/// A status for what no use case knows of: the transport, or the server itself.
+#[must_use]
+pub fn refuse(reason: ErrorReason, message: &str, metadata: &[(&'static str, String)]) -> Status {
+    let said = Said::new(reason, message);
+    of(metadata.iter().fold(said, |said, (key, value)| said.with(key, value)))
+}
+
+/// The same where the protocol asks for another code than the reason's own.
+pub(super) fn refuse_as(code: Code, reason: ErrorReason, message: &str) -> Status {
+    with_details(code, Said::new(reason, message), ErrorDetails::new())
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Refused(refusal) => refusal.into(),
+            ServiceError::Store(StoreError::Unavailable(detail)) => {
+                tracing::warn!(detail, "the database is not available");
+                of(Said::new(
+                    ErrorReason::DatabaseUnavailable,
+                    "The database does not answer, so nothing was decided. Try again in a second; \
+                     a write with a request_id can be repeated safely.",
+                ))
+            }
+            ServiceError::Store(StoreError::Conflict) => of(Said::new(
+                ErrorReason::ConcurrentChange,
+                "Another write came first and nothing was written. Read again and retry.",
+            )),
+            ServiceError::Store(StoreError::Corrupt(detail)) | ServiceError::Internal(detail) => {
+                internal(&detail)
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::Invalid(violations) => match violations.first() {
+                Some(first) => invalid(first, violations),
+                None => internal("a request was refused as invalid without a violation"),
+            },
+            other => {
+                let said = wording::refusal(other);
+                let mut details = ErrorDetails::new();
+                match code(said.reason) {
+                    Code::FailedPrecondition => {
+                        details.set_precondition_failure([PreconditionViolation::new(
+                            name(said.reason),
+                            precondition_subject(other),
+                            &said.message,
+                        )]);
+                    }
+                    Code::ResourceExhausted => {
+                        let subject = said.metadata.first();
+                        let subject = subject.map(|(key, value)| format!("{key}/{value}"));
+                        details.set_quota_failure([QuotaViolation::new(
+                            subject.unwrap_or_default(),
+                            &said.message,
+                        )]);
+                    }
+                    _ => {}
+                }
+                with_details(code(said.reason), said, details)
+            }
+        }
+    }
+}
+
+/// Every violation at once; the first one gives the reason.
+fn invalid(first: &Violation, violations: &[Violation]) -> Status {
+    let mut said = wording::problem(&first.problem);
+    said.message = format!("{}: {}", shortened(&first.field, MAX_FIELD_BYTES), said.message);
+    if violations.len() > 1 {
+        said.message.push_str(" More is wrong: see the field violations.");
+    }
+    let mut reasons = Distinct::default();
+    // Where requirements are missing, every violation adds to these: see `error_reason.proto`.
+    let (mut missing, mut choices) = (Distinct::default(), Distinct::default());
+    let mut shown = Vec::new();
+    let mut bytes = 0;
+    for violation in violations {
+        let Said { reason, message, metadata } = wording::problem(&violation.problem);
+        reasons.add(name(reason));
+        for (key, value) in &metadata {
+            match *key {
+                MISSING => missing.add(value),
+                CHOICES => choices.add(value),
+                _ => {}
+            }
+        }
+        let field = shortened(&violation.field, MAX_FIELD_BYTES);
+        bytes += field.len() + message.len() + name(reason).len();
+        if bytes <= MAX_VIOLATION_BYTES || shown.is_empty() {
+            let mut violation = FieldViolation::new(field, message);
+            violation.reason = name(reason).to_owned();
+            shown.push(violation);
+        }
+    }
+    said = said.with("reasons", reasons.joined(","));
+    for (key, values) in [(MISSING, missing), (CHOICES, choices)] {
+        if !values.0.is_empty() {
+            said = said.with(key, values.joined(";"));
+        }
+    }
+    let mut details = ErrorDetails::new();
+    details.set_bad_request(shown);
+    with_details(code(said.reason), said, details)
+}
+
+/// Texts in the order in which they first came, each once.
+#[derive(Default)]
+struct Distinct(Vec<String>);
+
+impl Distinct {
+    fn add(&mut self, text: &str) {
+        if !self.0.iter().any(|known| known == text) {
+            self.0.push(text.to_owned());
+        }
+    }
+
+    fn joined(&self, separator: &str) -> String {
+        self.0.join(separator)
+    }
+}
+
+/// A fault of ours: the log has the details, the client an id to find them by.
+pub(super) fn internal(detail: &str) -> Status {
+    let request = Uuid::new_v4();
+    tracing::error!(%request, detail, "internal fault");
+    let message = format!(
+        "A fault of the service; nothing is wrong with the request. Its log has the details under \
+         {request}."
+    );
+    of(Said::new(ErrorReason::Internal, message).with("request", request))
+}
+
+fn of(said: Said) -> Status {
+    with_details(code(said.reason), said, ErrorDetails::new())
+}
+
+fn with_details(code: Code, said: Said, mut details: ErrorDetails) -> Status {
+    let Said { reason, message, metadata } = said;
+    let metadata: std::collections::HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    details.set_error_info(name(reason), DOMAIN, metadata);
+    if code == Code::Unavailable {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    Status::with_error_details(code, message, details)
+}

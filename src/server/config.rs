@@ -1,0 +1,56 @@
+//! What a server can be told.
+
+use std::time::Duration;
+
+use crate::store::OpenOptions;
+
+/// A catalog besides those that ship with the program.
+#[derive(Debug, Clone)]
+pub struct CatalogFile {
+    /// Where it comes from, for messages.
+    pub origin: String,
+    /// Its TOML.
+    pub source: String,
+}
+
+/// Everything that [`super::run`] wants to know. The command line documents each of them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The database.
+    pub database: OpenOptions,
+    /// More catalogs.
+    pub catalogs: Vec<CatalogFile>,
+    /// No caller authentication. Loopback only.
+    pub dev: bool,
+    /// Fill the demo tenants, if they are not there.
+    pub demo: bool,
+    /// What the caches may take, in bytes.
+    pub cache_bytes: u64,
+    /// The largest request message, in bytes.
+    pub max_message_bytes: usize,
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+    /// How long to go on serving as NOT_SERVING before connections are drained, so that load
+    /// balancers notice first.
+    pub drain_delay: Duration,
+    /// How long draining may take before what is left is cut off.
+    pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// The defaults of the command line, on this database.
+    #[must_use]
+    pub fn new(database_url: impl Into<String>) -> Self {
+        Config {
+            database: OpenOptions::new(database_url),
+            catalogs: Vec::new(),
+            dev: false,
+            demo: false,
+            cache_bytes: 256 << 20,
+            max_message_bytes: 8 << 20,
+            request_timeout: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The composition root: everything is put together here, and nowhere else. [`run`] is what `main`
+//! and the tests call alike.
+
+mod catalogs;
+mod config;
+mod demo;
+mod housekeeping;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapRequestLayer;
+
+pub use catalogs::CatalogError;
+pub use config::{CatalogFile, Config};
+
+use crate::grpc::edge::{EdgeLayer, EdgeLimits};
+use crate::grpc::{
+    self, AuthzApi, AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer,
+    TenantApi, TenantServiceServer,
+};
+use crate::service::caller::Caller;
+use crate::service::decide::Decisions;
+use crate::service::members::Members;
+use crate::service::roles::Roles;
+use crate::service::seal::Seal;
+use crate::service::tenants::Tenants;
+use crate::service::token::Tokens;
+use crate::store::{Cached, ChangeListener, OpenError, SqlStore, StoreError};
+
+/// What health is told of: the server as a whole, and each service.
+const SERVICES: [&str; 5] = [
+    "",
+    "rolegate.v1.AuthzService",
+    "rolegate.v1.MemberService",
+    "rolegate.v1.RoleService",
+    "rolegate.v1.TenantService",
+];
+/// How many requests one connection may have under way.
+const MAX_STREAMS: u32 = 1024;
+/// The largest header block of a request.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// How often an idle connection is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Why a server does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Without caller authentication only this machine may reach it.
+    #[error(
+        "--dev serves without any authentication, so it only listens on loopback, and {0} is not: \
+         use 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(std::net::SocketAddr),
+    /// There is no caller authentication yet.
+    #[error(
+        "callers cannot be authenticated by this version: start with --dev, which serves this \
+         machine only"
+    )]
+    NoAuthentication,
+    /// The demo could not be set up.
+    #[error("the demo tenants could not be made: {0}")]
+    Demo(String),
+    /// The listener failed.
+    #[error("the gRPC server failed: {0}")]
+    Transport(String),
+}
+
+/// The use cases over one store.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Decisions, from the cache.
+    pub decisions: Decisions<Cached>,
+    /// Roles.
+    pub roles: Roles,
+    /// Tenants.
+    pub tenants: Tenants,
+    /// Members.
+    pub members: Members,
+}
+
+impl Services {
+    /// Puts the use cases together, with a cache that hears of every change.
+    #[must_use]
+    pub fn new(store: &SqlStore, cache_bytes: u64) -> Self {
+        let cached = Arc::new(Cached::new(store.clone(), cache_bytes));
+        let listener: Arc<dyn ChangeListener> = Arc::clone(&cached) as _;
+        if store.set_listener(listener).is_err() {
+            // The cache that listens already stays right; this one would not.
+            tracing::error!("a second cache on one store: it hears of no changes");
+        }
+        let tokens = Tokens::new(store.identity());
+        let seal = Seal::new(store.identity().signing_key);
+        Services {
+            decisions: Decisions::new(cached, tokens.clone()),
+            roles: Roles::new(store.clone(), tokens.clone(), seal.clone()),
+            tenants: Tenants::new(store.clone(), tokens.clone(), seal.clone()),
+            members: Members::new(store.clone(), tokens, seal),
+        }
+    }
+}
+
+/// Serves on a listener until `shutdown` completes, then drains and closes the database.
+///
+/// # Errors
+/// See [`ServeError`]; everything that can be wrong with the set-up is found before the first
+/// connection is taken.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(transport)?;
+    if !config.dev {
+        return Err(ServeError::NoAuthentication);
+    }
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    let store = SqlStore::open(&config.database).await?;
+    catalogs::load(&store, &config.catalogs).await?;
+    let services = Services::new(&store, config.cache_bytes);
+    if config.demo {
+        demo::fill(&services).await?;
+    }
+    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), services.tenants.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    report(&health, ServingStatus::Serving).await;
+    tracing::warn!("development mode: whoever reaches {address} may do anything");
+    tracing::info!(%address, "serving gRPC");
+
+    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
+    let limits =
+        EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
+    let authz = AuthzApi::new(services.decisions, services.roles.clone());
+    let roles = RoleApi::new(services.roles);
+    let tenants = TenantApi::new(services.tenants);
+    let members = MemberApi::new(services.members);
+    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
+        builder
+            .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let configure = tonic_reflection::server::Builder::configure;
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(EdgeLayer::new(limits))
+        .layer(MapRequestLayer::new(as_development_caller))
+        .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
+        .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
+        .add_service(
+            TenantServiceServer::new(tenants).max_decoding_message_size(limits.message_bytes),
+        )
+        .add_service(
+            MemberServiceServer::new(members).max_decoding_message_size(limits.message_bytes),
+        )
+        .add_service(health_service)
+        .add_service(reflection(configure()).build_v1().map_err(transport)?)
+        .add_service(reflection(configure()).build_v1alpha().map_err(transport)?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async move {
+                draining.await.ok();
+            },
+        );
+    let mut server = tokio::spawn(server);
+    let served = tokio::select! {
+        ended = &mut server => ended,
+        () = shutdown => {
+            tracing::info!("shutting down: not serving any more, then draining");
+            report(&health, ServingStatus::NotServing).await;
+            tokio::time::sleep(config.drain_delay).await;
+            drain.send(()).ok();
+            match tokio::time::timeout(config.drain_timeout, &mut server).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("connections were still open after the drain timeout");
+                    server.abort();
+                    Ok(Ok(()))
+                }
+            }
+        }
+    };
+    housekeeping.abort();
+    store.close().await;
+    tracing::info!("stopped");
+    served.map_err(transport)?.map_err(transport)
+}
+
+/// The overall health ("") and each service's.
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn transport(error: impl std::fmt::Display) -> ServeError {
+    ServeError::Transport(error.to_string())
+}
+
+/// In development mode everybody is the same caller.
+fn as_development_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
+    request.extensions_mut().insert(Caller::development());
+    request
+}

@@ -1,0 +1,86 @@
+//! What happens to everybody who holds a role, in a few statements however many they are.
+
+use sea_orm::{
+    ActiveValue::Set, EntityTrait, QueryFilter, QuerySelect, QueryTrait, sea_query::SelectStatement,
+};
+
+use super::StoreError;
+use super::entity::{member, member_role};
+use super::rows::stored;
+use super::write::WriteTx;
+use crate::domain::Timestamp;
+use crate::domain::ids::RoleId;
+
+impl WriteTx {
+    /// Gives every member that holds one role another one instead, archived members too, and says
+    /// how many active and how many archived members that were. A role that is reassigned to itself
+    /// stays where it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn reassign_role(
+        &self,
+        from: &RoleId,
+        to: &RoleId,
+        now: Timestamp,
+    ) -> Result<(u64, u64), StoreError> {
+        if from == to {
+            return Ok((0, 0));
+        }
+        let active = self.count_active_with_role(self.id(), from).await?;
+        let all = self.mark_holders(from, now).await?;
+        // Whoever has the new role already only loses the old one.
+        member_role::Entity::delete_many()
+            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
+            .filter(member_role::COLUMN.member_id.in_subquery(self.holders(to)))
+            .exec(&self.tx)
+            .await?;
+        member_role::Entity::update_many()
+            .set(member_role::ActiveModel { role_id: Set(to.to_string()), ..Default::default() })
+            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok((active, all.saturating_sub(active)))
+    }
+
+    /// Takes the role from every member that holds it, archived ones too, and says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn strip_role(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
+        let all = self.mark_holders(role, now).await?;
+        member_role::Entity::delete_many()
+            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok(all)
+    }
+
+    /// The members that hold the role, as a part of a statement.
+    fn holders(&self, role: &RoleId) -> SelectStatement {
+        member_role::Entity::find()
+            .select_only()
+            .column(member_role::Column::MemberId)
+            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+            .into_query()
+    }
+
+    /// Gives the holders of a role this change's revision.
+    async fn mark_holders(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
+        let marked = member::Entity::update_many()
+            .set(member::ActiveModel {
+                revision: Set(stored(self.next_revision())),
+                updated_at: Set(now.0),
+                ..Default::default()
+            })
+            .filter(member::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(member::COLUMN.id.in_subquery(self.holders(role)))
+            .exec(&self.tx)
+            .await?;
+        Ok(marked.rows_affected)
+    }
+}
