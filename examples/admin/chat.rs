@@ -10,7 +10,7 @@ pub(crate) async fn tell(office: &mut Office, story: &mut Story) -> Result<(), F
     story.chapter("Qpien: Settings > Company > Users > User Roles");
     office.hire(&[("rosa", "user", true), ("sam", "limited_user", true)]).await?;
     let permissions = office.show_tree(story).await?;
-    story.tell("The permission tree", "", permissions == 21);
+    story.tell("The permission tree", &format!("{permissions} permissions"), permissions == 21);
     let crew = is_created(office, story).await?;
     is_deleted(office, story, &crew).await?;
 

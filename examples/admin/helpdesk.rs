@@ -6,7 +6,7 @@ use rolegate::grpc::pb::preview_role_change_request::Change;
 use tonic_types::StatusExt;
 
 use crate::common::{Failure, Story, grants, show_grants};
-use crate::office::{Office, made, show_preview, show_role};
+use crate::office::{Office, made, show_impact, show_preview, show_role};
 
 /// What the article's example needs, spelt out.
 const NIGHT_SHIFT: [&str; 4] =
@@ -20,7 +20,11 @@ pub(crate) async fn tell(office: &mut Office, story: &mut Story) -> Result<(), F
         .await?;
     office.hire(&[("kim", "agent", false)]).await?;
     let permissions = office.show_tree(story).await?;
-    story.tell("The permission tree, as the role editor shows it", "", permissions == 41);
+    story.tell(
+        "The permission tree, as the role editor shows it",
+        &format!("{permissions} permissions"),
+        permissions == 41,
+    );
 
     let night = is_created(office, story).await?;
     is_edited(office, story, &night).await?;
@@ -31,7 +35,7 @@ pub(crate) async fn tell(office: &mut Office, story: &mut Story) -> Result<(), F
     story.chapter("OQUPIE: the audit trail, newest first");
     let methods = office.show_audit(story).await?;
     story.tell(
-        "The first line is the tenant, the refused calls left none",
+        "One line for each change, none for a refusal",
         &format!("{} changes", methods.len()),
         methods.last().is_some_and(|method| method == "TenantService/CreateTenant")
             && methods.iter().filter(|method| *method == "RoleService/DeleteRole").count() == 1,
@@ -133,7 +137,7 @@ async fn is_previewed(office: &mut Office, story: &mut Story, night: &str) -> Re
     let preview = office.preview(Change::Assignment(change)).await?;
     story.tell(
         "Preview: Ivy, an agent, gets \"Night shift\"",
-        "",
+        &show_impact(&preview),
         preview.gaining_member_count == 1 && preview.losing_member_count == 1,
     );
     show_preview(story, &preview);
@@ -150,13 +154,17 @@ async fn is_previewed(office: &mut Office, story: &mut Story, night: &str) -> Re
     let preview = office.preview(Change::Update(change)).await?;
     story.tell(
         "Preview: it only reaches the group, and deletes nothing",
-        "",
+        &show_impact(&preview),
         preview.gaining_member_count == 0 && preview.losing_member_count == 2,
     );
     show_preview(story, &preview);
     let written = office.regrant(night, fewer.clone(), false, &preview.etag).await?.into_inner();
     let role = made(written.role)?;
-    story.tell("Saved, with the preview's etag: nothing came between", "", role.grants == fewer);
+    story.tell(
+        "Saved, with the preview's etag: nothing came between",
+        "done",
+        role.grants == fewer,
+    );
     let counts = (role.active_member_count, role.archived_member_count);
     let outcome = format!("{} active, {} archived", counts.0, counts.1);
     story.tell("Who holds it", &outcome, counts == (2, 1));
@@ -179,7 +187,7 @@ async fn is_deleted(office: &mut Office, story: &mut Story, night: &str) -> Resu
     let preview = office.preview(Change::Deletion(change)).await?;
     story.tell(
         "Preview: delete it, its members become agents",
-        "",
+        &show_impact(&preview),
         preview.losing_member_count == 2,
     );
     show_preview(story, &preview);

@@ -4,14 +4,15 @@ use rolegate::grpc::pb;
 use rolegate::grpc::pb::preview_role_change_request::Change;
 use tonic::{Response, Status};
 
-use crate::common::{Failure, Rolegate, Story, show_grants, strings};
+use crate::common::{Failure, Rolegate, Story, show_grants, show_reason, strings};
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// One tenant, made for a story and gone after it.
 pub(crate) struct Office {
-    pub(crate) rolegate: Rolegate,
-    pub(crate) tenant: String,
+    rolegate: Rolegate,
+    tenant: String,
+    owner: String,
 }
 
 impl Office {
@@ -31,7 +32,7 @@ impl Office {
             ..Default::default()
         };
         rolegate.tenants.create_tenant(request).await?;
-        Ok(Office { rolegate, tenant })
+        Ok(Office { rolegate, tenant, owner: owner.to_owned() })
     }
 
     /// Deletes the tenant, and its data at once rather than after 30 days.
@@ -40,8 +41,18 @@ impl Office {
             pb::DeleteTenantRequest { tenant_id: self.tenant.clone(), ..Default::default() };
         let deleted = self.rolegate.tenants.delete_tenant(request).await?.into_inner();
         let state = deleted.tenant.unwrap_or_default().state();
-        let action = "The tenant is deleted, everybody in it is denied";
+        let action = "The tenant is deleted";
         story.tell(action, state.as_str_name(), state == pb::TenantState::Deleted);
+        let request = pb::CheckRequest {
+            tenant_id: self.tenant.clone(),
+            member_id: self.owner,
+            permission: "account.manage".to_owned(),
+            ..Default::default()
+        };
+        let answer = self.rolegate.authz.check(request).await?.into_inner();
+        let reason = answer.decision.unwrap_or_default().reason();
+        let as_told = reason == pb::DecisionReason::TenantNotFound;
+        story.tell("From now on even its owner is denied", show_reason(reason), as_told);
         let request = pb::PurgeTenantRequest { tenant_id: self.tenant, ..Default::default() };
         self.rolegate.tenants.purge_tenant(request).await?;
         Ok(())
@@ -247,15 +258,26 @@ impl Office {
             pb::ListAuditEventsRequest { tenant_id: self.tenant.clone(), ..Default::default() };
         let events = self.rolegate.roles.list_audit_events(request).await?.into_inner().events;
         for event in &events {
-            let about = match (event.member_ids.as_slice(), event.role_ids.as_slice()) {
-                ([], []) => "the tenant".to_owned(),
-                ([], roles) => roles.join(", "),
-                (members, _) => members.join(", "),
-            };
             let (revision, method) = (event.revision, &event.method);
-            story.say(format!("{revision:>3}  by {:<6} {method:<36} {about}", event.caller));
+            let about = show_subject(event);
+            story.say(format!("{revision:>3}  by {:<4} {method:<34} {about}", event.caller));
         }
         Ok(events.into_iter().map(|event| event.method).collect())
+    }
+}
+
+/// What a change was about: members, or the role by the name that it has or had.
+fn show_subject(event: &pb::AuditEvent) -> String {
+    let name = |json: &str| -> Option<String> {
+        let value: serde_json::Value = serde_json::from_str(json).ok()?;
+        Some(value.get("name")?.as_str()?.to_owned())
+    };
+    match (event.member_ids.as_slice(), event.role_ids.as_slice()) {
+        ([], []) => "the tenant".to_owned(),
+        ([], roles) => name(&event.after_json)
+            .or_else(|| name(&event.before_json))
+            .unwrap_or_else(|| roles.join(", ")),
+        (members, _) => members.join(", "),
     }
 }
 
@@ -268,7 +290,7 @@ fn show_section(story: &Story, section: &pb::PermissionSection, depth: usize) ->
             pb::Grantable::Never => " - ",
             _ => "[ ]",
         };
-        let scopes: Vec<_> = permission.scopes.iter().map(|scope| scope.title.as_str()).collect();
+        let scopes: Vec<_> = permission.scopes.iter().map(|scope| scope.id.as_str()).collect();
         let note = match permission.grantable() {
             pb::Grantable::Base => "everybody has it".to_owned(),
             pb::Grantable::Never => "default roles only".to_owned(),
@@ -283,19 +305,24 @@ fn show_section(story: &Story, section: &pb::PermissionSection, depth: usize) ->
     section.permissions.len() + below
 }
 
-/// A preview for people, a line for each permission and member.
+/// A preview for people, a line for each permission and one for each member.
 pub(crate) fn show_preview(story: &Story, preview: &pb::PreviewRoleChangeResponse) {
     for delta in &preview.permissions {
         story.say(format!("    {}", show_delta(delta)));
     }
-    story.say(format!(
-        "    {} members would gain something, {} would lose something:",
-        preview.gaining_member_count, preview.losing_member_count
-    ));
     for member in &preview.members {
-        let deltas: Vec<_> = member.permissions.iter().map(show_delta).collect();
-        story.say(format!("      {:<6} {}", member.member_id, deltas.join("; ")));
+        let count = |wanted: fn(&pb::PermissionDelta) -> bool| {
+            member.permissions.iter().filter(|delta| wanted(delta)).count()
+        };
+        let (gains, loses) = (count(|delta| delta.gained), count(|delta| delta.lost));
+        story.say(format!("    for {:<4} {gains} wider, {loses} narrower", member.member_id));
     }
+}
+
+/// How many gain and lose by it.
+pub(crate) fn show_impact(preview: &pb::PreviewRoleChangeResponse) -> String {
+    let (gain, lose) = (preview.gaining_member_count, preview.losing_member_count);
+    format!("{gain} would gain something, {lose} would lose something")
 }
 
 fn show_delta(delta: &pb::PermissionDelta) -> String {

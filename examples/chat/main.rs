@@ -21,7 +21,7 @@ mod database;
 
 use std::collections::HashMap;
 
-use common::{Failure, Rolegate, Story, said, show_reason};
+use common::{Failure, RoleNames, Rolegate, Story, said, show_reason};
 use database::Database;
 use rolegate::grpc::pb;
 use serde::Deserialize;
@@ -67,7 +67,7 @@ async fn main() -> Result<(), Failure> {
     let mut rolegate = common::connect().await?;
     let mut story = Story::default();
 
-    let roles = role_names(&mut rolegate).await?;
+    let roles = RoleNames::of(&mut rolegate, TENANT).await?;
     let members = members(&mut rolegate).await?;
     story.chapter("The conversation list of each member");
     story.say(format!(
@@ -95,11 +95,11 @@ async fn main() -> Result<(), Failure> {
         let visible = || conversations.iter().filter(|one| filtered.contains(&one.id));
         let unassigned = visible().filter(|one| one.assignee.is_none()).count();
         let pool = visible().filter(|one| one.in_pool()).count();
-        let role = member.role_ids.first().and_then(|id| roles.get(id));
+        let role = member.role_ids.first().map(|id| roles.get(id));
         println!(
             "  {:<6} {:<14} {:>5} {unassigned:>11} {pool:>5}  {}",
             member.id,
-            role.map_or("(none)", String::as_str),
+            role.as_deref().unwrap_or("(none)"),
             filtered.len(),
             match &condition {
                 Some(condition) => condition.to_string(),
@@ -135,7 +135,7 @@ fn rules(story: &mut Story, conversations: &[Conversation], seen: &HashMap<&str,
         let own = ids(&|one| one.assignee.as_deref() == Some(member));
         let exposed = list(member).iter().filter(|id| unassigned.contains(&id.as_str())).count();
         story.tell(
-            &format!("{member}, a limited user, sees unassigned conversations"),
+            &format!("{member}, a limited user, sees of what is unassigned"),
             &count(exposed),
             seen.contains_key(member) && exposed == 0,
         );
@@ -172,7 +172,7 @@ fn rules(story: &mut Story, conversations: &[Conversation], seen: &HashMap<&str,
     }
 }
 
-/// The page that a list view really asks for: newest first, ten of them, searched.
+/// The page that a list view really asks for: newest first, a handful of them, searched.
 async fn pages(
     story: &mut Story,
     rolegate: &mut Rolegate,
@@ -188,8 +188,14 @@ async fn pages(
     for (id, line) in &page {
         story.say(format!("{id}  {line}"));
     }
-    let all_seen = seen.get("ula").is_some_and(|ids| page.iter().all(|(id, _)| ids.contains(id)));
-    story.tell("All of them are in ula's list", "", all_seen && page.len() == 5);
+    let in_list = |id: &String| seen.get("ula").is_some_and(|ids| ids.contains(id));
+    let outcome =
+        format!("{} of {}", page.iter().filter(|(id, _)| in_list(id)).count(), page.len());
+    story.tell(
+        "Those that are in ula's list",
+        &outcome,
+        page.len() == 5 && page.iter().all(|(id, _)| in_list(id)),
+    );
     Ok(())
 }
 
@@ -272,15 +278,4 @@ async fn members(rolegate: &mut Rolegate) -> Result<Vec<pb::Member>, Failure> {
         }
         page_token = page.next_page_token;
     }
-}
-
-/// Role ids to names.
-async fn role_names(rolegate: &mut Rolegate) -> Result<HashMap<String, String>, Failure> {
-    let request = pb::ListRolesRequest {
-        tenant_id: TENANT.to_owned(),
-        page_size: 1000,
-        ..Default::default()
-    };
-    let roles = rolegate.roles.list_roles(request).await?.into_inner().roles;
-    Ok(roles.into_iter().map(|role| (role.id, role.name)).collect())
 }

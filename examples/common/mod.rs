@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "no example needs all of it")]
 #![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
+use std::collections::HashMap;
+
 use rolegate::grpc::pb;
 use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
 use rolegate::grpc::pb::member_service_client::MemberServiceClient;
@@ -44,6 +46,25 @@ pub(crate) async fn connect() -> Result<Rolegate, Failure> {
     })
 }
 
+/// Names of roles by their ids: custom roles have ids that nobody remembers.
+pub(crate) struct RoleNames(HashMap<String, String>);
+
+impl RoleNames {
+    pub(crate) async fn of(rolegate: &mut Rolegate, tenant: &str) -> Result<Self, Failure> {
+        let request = pb::ListRolesRequest {
+            tenant_id: tenant.to_owned(),
+            page_size: 1000,
+            ..Default::default()
+        };
+        let roles = rolegate.roles.list_roles(request).await?.into_inner().roles;
+        Ok(RoleNames(roles.into_iter().map(|role| (role.id, role.name)).collect()))
+    }
+
+    pub(crate) fn get(&self, id: &str) -> String {
+        self.0.get(id).cloned().unwrap_or_else(|| id.to_owned())
+    }
+}
+
 /// A list that is said, even when it is empty: unset would mean "not said".
 pub(crate) fn said<S: AsRef<str>>(ids: &[S]) -> Option<pb::IdList> {
     Some(pb::IdList { ids: strings(ids) })
@@ -74,9 +95,13 @@ pub(crate) fn show_grants(grants: &[pb::Grant]) -> String {
     grants.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
-/// A decision for people: `allowed (agent at group)`, `denied: OUT_OF_SCOPE (agent at group)`.
-pub(crate) fn show_decision(decision: &pb::Decision) -> String {
-    let by: Vec<String> = decision.decided_by.iter().map(show_deciding).collect();
+/// A decision for people: `allowed (Agent at group)`, `denied: OUT_OF_SCOPE (Agent at group)`.
+pub(crate) fn show_decision(decision: &pb::Decision, names: &RoleNames) -> String {
+    let deciding = |by: &pb::DecidingGrant| match by.scope.as_str() {
+        "" => names.get(&by.role_id),
+        scope => format!("{} at {scope}", names.get(&by.role_id)),
+    };
+    let by: Vec<String> = decision.decided_by.iter().map(deciding).collect();
     let mut text = match decision.verdict() {
         pb::Verdict::Allowed => "allowed".to_owned(),
         pb::Verdict::Denied => format!("denied: {}", show_reason(decision.reason())),
@@ -90,13 +115,6 @@ pub(crate) fn show_decision(decision: &pb::Decision) -> String {
         text += " (everyone is)";
     }
     text
-}
-
-fn show_deciding(pb::DecidingGrant { role_id, scope }: &pb::DecidingGrant) -> String {
-    match scope.as_str() {
-        "" => role_id.clone(),
-        scope => format!("{role_id} at {scope}"),
-    }
 }
 
 /// A reason's name without its prefix.
@@ -121,14 +139,14 @@ impl Story {
 
     /// A line that explains the next ones.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
-        println!("  {}", text.as_ref());
+        println!("{}", format!("  {}", text.as_ref()).trim_end());
     }
 
     /// What is done, what came of it, and whether it is what the story has.
     pub(crate) fn tell(&mut self, action: &str, outcome: &str, as_told: bool) {
         self.lines += 1;
         let mark = if as_told { ' ' } else { '!' };
-        println!("{mark} {action:<62} {outcome}");
+        println!("{}", format!("{mark} {action:<64} {outcome}").trim_end());
         if !as_told {
             self.wrong += 1;
             println!("!   ^ the story has this otherwise");

@@ -3,7 +3,7 @@
 use rolegate::grpc::pb;
 use rolegate::grpc::pb::consistency::Requirement;
 
-use crate::common::{Failure, Rolegate, Story, said, show_decision, strings};
+use crate::common::{Failure, RoleNames, Rolegate, Story, said, show_decision, strings};
 
 /// What the service knows of a ticket. Rolegate stores none of it.
 #[derive(Clone)]
@@ -34,11 +34,22 @@ pub(crate) enum Expect {
 
 /// One tenant's ticketing.
 pub(crate) struct Asks {
-    pub(crate) rolegate: Rolegate,
-    pub(crate) tenant: &'static str,
+    rolegate: Rolegate,
+    tenant: &'static str,
+    roles: RoleNames,
 }
 
 impl Asks {
+    pub(crate) async fn of(mut rolegate: Rolegate, tenant: &'static str) -> Result<Self, Failure> {
+        let roles = RoleNames::of(&mut rolegate, tenant).await?;
+        Ok(Asks { rolegate, tenant, roles })
+    }
+
+    /// A decision for people.
+    pub(crate) fn show(&self, decision: &pb::Decision) -> String {
+        show_decision(decision, &self.roles)
+    }
+
     /// The question before each step: may this member do this to this ticket?
     async fn check(
         &mut self,
@@ -76,7 +87,7 @@ impl Asks {
                 decision.verdict() == pb::Verdict::Denied && decision.reason() == reason
             }
         };
-        story.tell(action, &show_decision(&decision), as_told);
+        story.tell(action, &self.show(&decision), as_told);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ mod asks;
 mod common;
 
 use asks::{Asks, Expect, Ticket};
-use common::{Failure, Story, show_decision, show_reason};
+use common::{Failure, Story, show_reason};
 use rolegate::grpc::pb::{DecisionReason, Verdict};
 
 /// The tenant that `--demo` fills.
@@ -22,7 +22,7 @@ const TENANT: &str = "demo-oqupie";
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let mut asks = Asks { rolegate: common::connect().await?, tenant: TENANT };
+    let mut asks = Asks::of(common::connect().await?, TENANT).await?;
     let mut story = Story::default();
     let ticket = arrives(&mut asks, &mut story).await?;
     let ticket = is_worked_on(&mut asks, &mut story, ticket).await?;
@@ -156,7 +156,7 @@ async fn has_buttons(asks: &mut Asks, story: &mut Story, ticket: &Ticket) -> Res
         ("Profile", "customer.edit"),
         ("Contact", "customer.view"),
     ];
-    story.chapter("The buttons of T-1042: one BatchCheck for everybody who looks at it");
+    story.chapter("The buttons of T-1042: one BatchCheck for each who looks at it");
     let labels: String = BUTTONS.iter().map(|(label, _)| format!("{label:<9}")).collect();
     story.say(format!("{:<10}{labels}", ""));
     let permissions = BUTTONS.map(|(_, permission)| permission);
@@ -183,8 +183,7 @@ async fn has_buttons(asks: &mut Asks, story: &mut Story, ticket: &Ticket) -> Res
     let menus = asks.menus("bob").await?;
     let expected =
         ["dashboard", "ticket", "customer", "knowledge_base", "canned_response", "profile"];
-    story.tell("Bob's menus", "", menus == expected);
-    story.say(format!("  {}", menus.join(", ")));
+    story.tell("Bob's menus", &menus.join(", "), menus == expected);
     Ok(())
 }
 
@@ -205,7 +204,7 @@ async fn must_be_described(asks: &mut Asks, story: &mut Story) -> Result<(), Fai
     let decision = asks.about_unsaid("alice", work).await?;
     story.tell(
         "Alice, and the caller only gives the ticket's id",
-        &show_decision(&decision),
+        &asks.show(&decision),
         decision.reason() == DecisionReason::ResourceAttributeRequired
             && decision.missing_attributes == ["assignees", "teams"],
     );
@@ -244,14 +243,14 @@ async fn reads_its_own_writes(asks: &mut Asks, story: &mut Story) -> Result<(), 
     let token = asks.assign("nora", &[]).await?;
     let decision = after?;
     story.tell(
-        "Nora opens a ticket of billing, at least as fresh as the token",
-        &show_decision(&decision),
+        "Nora opens a ticket of billing; as fresh as the token, please",
+        &asks.show(&decision),
         decision.verdict() == Verdict::Allowed,
     );
     let decision = asks.check_after("nora", "ticket.work", &ticket, &token).await?;
     story.tell(
         "The role is taken back, and she tries again",
-        &show_decision(&decision),
+        &asks.show(&decision),
         decision.reason() == DecisionReason::PermissionNotGranted,
     );
     Ok(())

@@ -1,5 +1,7 @@
 //! Logs: for people on a terminal, or JSON for machines. They go to standard error.
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -35,6 +37,7 @@ impl LogArgs {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_span_events(FmtSpan::NONE);
         match self.log_format {
             LogFormat::Text => builder.with_target(false).init(),
