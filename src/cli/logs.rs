@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 /// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,7 +28,6 @@ pub(super) struct LogArgs {
 impl LogArgs {
     /// Starts logging for the whole process.
     pub(super) fn start(&self) {
-        // Libraries under us log statements at debug and trace; ours are told from theirs.
         let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|error| {
             eprintln!("rolegate: --log {:?} is no filter ({error}); logging at info", self.log);
             EnvFilter::new("info")
@@ -37,8 +35,7 @@ impl LogArgs {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_span_events(FmtSpan::NONE);
+            .with_ansi(std::io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => builder.with_target(false).init(),
             LogFormat::Json => builder.json().flatten_event(true).init(),

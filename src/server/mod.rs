@@ -153,6 +153,8 @@ pub async fn run(
         builder
             .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that clients without generated code can read the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let configure = tonic_reflection::server::Builder::configure;
     let server = tonic::transport::Server::builder()

@@ -17,6 +17,7 @@
 //! read again.
 
 mod fill_guard;
+mod stats;
 mod tenant;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +26,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
 
+pub use self::stats::CacheStats;
+
 use self::fill_guard::FillGuard;
+use self::stats::Counters;
 use self::tenant::CachedTenant;
 use super::{
     Change, ChangeListener, DecisionSource, Freshness, SqlStore, StoreError, TenantView, Touched,
@@ -65,6 +69,7 @@ pub struct Cached {
     roles: Cache<Key<RoleId>, Entry<CompiledRole>>,
     guard: FillGuard,
     incarnations: AtomicU64,
+    counters: Counters,
 }
 
 impl Cached {
@@ -96,6 +101,24 @@ impl Cached {
                 .build(),
             guard: FillGuard::new(),
             incarnations: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// How well it does its work.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let Counters { member_hits, member_misses, role_hits, role_misses, bypasses } =
+            &self.counters;
+        CacheStats {
+            member_hits: member_hits.get(),
+            member_misses: member_misses.get(),
+            role_hits: role_hits.get(),
+            role_misses: role_misses.get(),
+            bypasses: bypasses.get(),
+            weight: self.tenants.weighted_size()
+                + self.members.weighted_size()
+                + self.roles.weighted_size(),
         }
     }
 
@@ -174,6 +197,8 @@ impl Cached {
                 None => missing.push(member.clone()),
             }
         }
+        self.counters.member_hits.add(wanted.len() - missing.len());
+        self.counters.member_misses.add(missing.len());
         if missing.is_empty() {
             return Ok(Some(found));
         }
@@ -213,6 +238,7 @@ impl Cached {
             match self.roles.get(&key(role)) {
                 Some(entry) if entry.seen_at > revision => return Ok(None),
                 Some(entry) => {
+                    self.counters.role_hits.add(1);
                     found.extend(entry.value.map(|compiled| (role.clone(), compiled)));
                 }
                 None => {
@@ -223,6 +249,7 @@ impl Cached {
         if missing.is_empty() {
             return Ok(Some(found));
         }
+        self.counters.role_misses.add(missing.len());
         let tickets: Vec<_> = missing.iter().map(|role| self.guard.begin(&key(role))).collect();
         let seen = self.store.load_roles(id, &tenant.catalog, &missing).await?;
         for (role, ticket) in missing.iter().zip(tickets) {
@@ -272,6 +299,7 @@ impl DecisionSource for Cached {
                 }
             }
         }
+        self.counters.bypasses.add(1);
         let view = self.store.view(id, members, freshness).await?;
         if let Some(view) = &view {
             // An entry that is being filled right now may be older than this answer: refuse it.

@@ -49,7 +49,7 @@ async fn a_restart_reads_back_what_was_written_and_honours_old_tokens() {
         .unwrap()
         .into_inner()
         .consistency_token;
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
 
     let server = Server::start(directory.path(), &[]);
     let mut clients = Clients::connect(&server).await;

@@ -92,14 +92,15 @@ impl Server {
     }
 
     /// Ends it the way a process manager does, and waits for its own exit.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    pub(crate) async fn terminate(mut self) -> Option<i32> {
         signal(self.child.id(), "TERM");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            std::thread::sleep(Duration::from_millis(20));
+            // Clients on this very thread must be able to say goodbye meanwhile.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("the server did not end on SIGTERM");
     }

@@ -697,7 +697,7 @@ async fn lost_data(seen: &mut Seen) {
     let mut clients = Clients::connect(&server).await;
     clients.tenants.create_tenant(create_tenant("t", "qpien", "")).await.unwrap();
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
     let copy = std::fs::read(&file).unwrap();
 
     let server = Server::start(directory.path(), &[]);
@@ -705,7 +705,7 @@ async fn lost_data(seen: &mut Seen) {
     let created = clients.members.create_member(create_member("t", "kim", &[])).await.unwrap();
     let token = created.into_inner().consistency_token;
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
     std::fs::write(&file, copy).unwrap();
 
     let server = Server::start(directory.path(), &[]);
@@ -716,7 +716,7 @@ async fn lost_data(seen: &mut Seen) {
     let failed = Code::FailedPrecondition;
     seen.refused(result, failed, ErrorReason::ConsistencyTokenAhead, "");
     drop(clients);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
 
     // The same database in a later epoch, as after `migrate --after-restore`.
     let url = format!("sqlite://{}", file.display());

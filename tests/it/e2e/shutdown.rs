@@ -41,5 +41,5 @@ async fn health_turns_before_connections_are_drained() {
         }
     }
     drop(health);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(server.terminate().await, Some(0));
 }
