@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import uuid
 
 import grpc
@@ -49,7 +50,7 @@ class Server:
     def message(self, name):
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
-    def call(self, name, **fields):
+    def call(self, name, /, **fields):
         path, method = self.methods[name]
         same(f"{name} streams", (method.client_streaming, method.server_streaming), (False, False))
         request = message_factory.GetMessageClass(method.input_type)
@@ -68,7 +69,7 @@ class Server:
             descriptor_pool=self.pool,
         )
 
-    def refused(self, reason, code, name, **fields):
+    def refused(self, reason, code, name, /, **fields):
         """The metadata of the one ErrorInfo, and the types of all details."""
         try:
             answer = self.call(name, **fields)
@@ -95,15 +96,21 @@ def health(server):
 def story(server):
     """A shop on a catalog of its own, from its making to its end."""
     tenant = f"clients-{uuid.uuid4()}"
-    call = lambda name, **fields: server.call(name, tenant_id=tenant, **fields)
-    refused = lambda reason, code, name, **fields: server.refused(
-        reason, code, name, tenant_id=tenant, **fields
-    )
-    check = lambda member, permission, **fields: call(
-        "AuthzService/Check", member_id=member, permission=permission, **fields
-    )
-    verdict = lambda answer: answer["decision"]["verdict"].removeprefix("VERDICT_")
-    reason = lambda answer: answer["decision"]["reason"].removeprefix("DECISION_REASON_")
+
+    def call(method, /, **fields):
+        return server.call(method, tenant_id=tenant, **fields)
+
+    def refused(reason, code, method, /, **fields):
+        return server.refused(reason, code, method, tenant_id=tenant, **fields)
+
+    def check(member, permission, **fields):
+        return call("AuthzService/Check", member_id=member, permission=permission, **fields)
+
+    def verdict(answer):
+        return answer["decision"]["verdict"].removeprefix("VERDICT_")
+
+    def reason(answer):
+        return answer["decision"]["reason"].removeprefix("DECISION_REASON_")
 
     # The tenant, on the older version of its catalog.
     opening = dict(catalog_id="shop", catalog_version=1, owner_member_id="olga", request_id="open")
@@ -326,6 +333,17 @@ def readme_flags(readme, rolegate):
     same("the README's flags", dict(rows), flags)
 
 
+def readme_catalog(readme, rolegate):
+    """The README's catalog is a sound one."""
+    text = re.search(r"<!-- catalog example -->\n```toml\n(.*?)```", readme, re.DOTALL).group(1)
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        command = [rolegate, "catalog", "check", file.name]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    same("the README's catalog", (ran.returncode, ran.stderr), (0, ""))
+
+
 def main():
     address, grpcurl, rolegate = sys.argv[1:]
     server = Server(address)
@@ -336,8 +354,9 @@ def main():
         readme = file.read()
     readme_first_check(readme, address, grpcurl)
     readme_reasons(readme, server)
+    readme_catalog(readme, rolegate)
     readme_flags(readme, rolegate)
-    print("   the README's check, reasons and flags are true")
+    print("   the README's check, reasons, catalog and flags are true")
 
 
 main()

@@ -16,11 +16,17 @@ mod common;
 mod helpdesk;
 mod office;
 
+use std::process::ExitCode;
+
 use common::{Failure, Story};
 use office::Office;
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    common::end(tell().await)
+}
+
+async fn tell() -> Result<(), Failure> {
     let rolegate = common::connect().await?;
     let mut story = Story::default();
 

@@ -20,6 +20,7 @@ mod common;
 mod database;
 
 use std::collections::HashMap;
+use std::process::ExitCode;
 
 use common::{Failure, RoleNames, Rolegate, Story, said, show_reason};
 use database::Database;
@@ -60,7 +61,11 @@ impl Conversation {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    common::end(tell().await)
+}
+
+async fn tell() -> Result<(), Failure> {
     let conversations: Vec<Conversation> =
         serde_json::from_str(include_str!("conversations.json"))?;
     let database = Database::with(&conversations).await?;

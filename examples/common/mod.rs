@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
 use std::collections::HashMap;
+use std::process::ExitCode;
 
 use rolegate::grpc::pb;
 use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
@@ -17,6 +18,17 @@ use tonic_types::StatusExt;
 
 /// What an example ends with when something is wrong with the call rather than with the story.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How an example ends: with a sentence for whoever ran it, and a code for a script.
+pub(crate) fn end(told: Result<(), Failure>) -> ExitCode {
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\n{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The four services over one connection. A client is cheap to clone and to share.
 #[derive(Clone)]

@@ -13,6 +13,8 @@ mod asks;
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::process::ExitCode;
+
 use asks::{Asks, Expect, Ticket};
 use common::{Failure, Story, show_reason};
 use rolegate::grpc::pb::{DecisionReason, Verdict};
@@ -21,7 +23,11 @@ use rolegate::grpc::pb::{DecisionReason, Verdict};
 const TENANT: &str = "demo-oqupie";
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    common::end(tell().await)
+}
+
+async fn tell() -> Result<(), Failure> {
     let mut asks = Asks::of(common::connect().await?, TENANT).await?;
     let mut story = Story::default();
     let ticket = arrives(&mut asks, &mut story).await?;
