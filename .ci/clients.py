@@ -29,7 +29,8 @@ def same(what, got, wanted):
     if got != wanted:
         if isinstance(got, dict) and isinstance(wanted, dict):
             # Long tables: only where they differ.
-            got, wanted = sorted(got.items() - wanted.items()), sorted(wanted.items() - got.items())
+            keys = sorted(key for key in {*got, *wanted} if got.get(key) != wanted.get(key))
+            got, wanted = ({key: one.get(key) for key in keys} for one in (got, wanted))
         sys.exit(f"{what}: got {got!r}, not {wanted!r}")
 
 

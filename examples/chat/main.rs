@@ -136,9 +136,12 @@ fn rules(story: &mut Story, conversations: &[Conversation], seen: &HashMap<&str,
     };
     let count = |ids: usize| format!("{ids} conversations");
     let unassigned = ids(&|one| one.assignee.is_none());
+    let among = |member: &str, ids: &[&str]| {
+        list(member).iter().filter(|id| ids.contains(&id.as_str())).count()
+    };
     for member in ["lena", "leo"] {
         let own = ids(&|one| one.assignee.as_deref() == Some(member));
-        let exposed = list(member).iter().filter(|id| unassigned.contains(&id.as_str())).count();
+        let exposed = among(member, &unassigned);
         story.tell(
             &format!("{member}, a limited user, sees of what is unassigned"),
             &count(exposed),
@@ -147,9 +150,6 @@ fn rules(story: &mut Story, conversations: &[Conversation], seen: &HashMap<&str,
         let action = format!("{member} sees what is assigned to {member}, and nothing else");
         story.tell(&action, &count(list(member).len()), list(member) == own && !own.is_empty());
     }
-    let among = |member: &str, ids: &[&str]| {
-        list(member).iter().filter(|id| ids.contains(&id.as_str())).count()
-    };
     let pool = ids(&|one| one.in_pool());
     let seen_of = among("una", &pool);
     let action = "una, a user in no team, sees the general pool";
