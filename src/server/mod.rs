@@ -30,7 +30,7 @@ use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
-use crate::store::{Cached, ChangeListener, OpenError, SqlStore, StoreError};
+use crate::store::{Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError};
 
 /// What health is told of: the server as a whole, and each service.
 const SERVICES: [&str; 5] = [
@@ -96,7 +96,7 @@ impl Services {
     /// Puts the use cases together, with a cache that hears of every change.
     #[must_use]
     pub fn new(store: &SqlStore, cache_bytes: u64) -> Self {
-        let cached = Arc::new(Cached::new(store.clone(), cache_bytes));
+        let cached = Arc::new(Cached::new(store.clone(), cache_bytes, FollowLimits::default()));
         let listener: Arc<dyn ChangeListener> = Arc::clone(&cached) as _;
         if store.set_listener(listener).is_err() {
             // The cache that listens already stays right; this one would not.

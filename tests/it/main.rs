@@ -11,4 +11,6 @@ mod architecture;
 mod cache;
 mod domain;
 mod e2e;
+mod properties;
+mod reference;
 mod store;
