@@ -68,7 +68,7 @@ fn member(role: &RoleId) -> Member {
 }
 
 /// Nobody confirms here: the store tells of every change itself.
-fn unhurried() -> FollowLimits {
+pub(crate) fn unhurried() -> FollowLimits {
     FollowLimits { staleness: Duration::from_secs(3600), ..FollowLimits::default() }
 }
 

@@ -186,7 +186,7 @@ impl Cached {
 impl Cached {
     /// The view at one state from what is cached, reading what is not. Nothing when the cache cannot
     /// give one state that is fresh enough.
-    async fn from_cache(
+    async fn cached_view(
         &self,
         id: &TenantId,
         members: &[MemberId],
@@ -205,7 +205,7 @@ impl Cached {
     }
 
     /// The view as the database has it now.
-    async fn from_store(
+    async fn stored_view(
         &self,
         id: &TenantId,
         members: &[MemberId],
@@ -275,18 +275,18 @@ impl DecisionSource for Cached {
                 // At once, rather than after a timeout.
                 Standing::Outage { .. } | Standing::Lost => return Err(lost()),
                 Standing::Current | Standing::Behind => {
-                    return self.from_store(id, members, freshness).await;
+                    return self.stored_view(id, members, freshness).await;
                 }
             },
         };
         let read = match standing {
-            Standing::Current => match self.from_cache(id, members, wanted).await {
+            Standing::Current => match self.cached_view(id, members, wanted).await {
                 Ok(Found::View(view)) => return Ok(Some(view)),
                 Ok(Found::NoTenant) => return Ok(None),
-                Ok(Found::NotHere) => self.from_store(id, members, freshness).await,
+                Ok(Found::NotHere) => self.stored_view(id, members, freshness).await,
                 Err(error) => Err(error),
             },
-            Standing::Behind => self.from_store(id, members, freshness).await,
+            Standing::Behind => self.stored_view(id, members, freshness).await,
             Standing::Outage { since } => return self.held(id, members, wanted, since),
             Standing::Lost => return Err(lost()),
         };

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use super::generate::{Case, OWNER};
 use super::{convert, toml};
+use crate::cache::unhurried;
 use crate::reference::model;
 
 /// A database in a file, and the services over it. `S` answers the checks.
@@ -45,7 +46,7 @@ pub(super) async fn uncached() -> Service<SqlStore> {
 /// Checks are answered by the cache in front of it.
 pub(super) async fn cached() -> Service<Cached> {
     Service::open(|store| {
-        let cached = Arc::new(Cached::new(store.clone(), 10_000_000));
+        let cached = Arc::new(Cached::new(store.clone(), 10_000_000, unhurried()));
         assert!(store.set_listener(cached.clone()).is_ok());
         cached
     })
