@@ -189,6 +189,8 @@ impl Writer {
 }
 
 async fn stress(bytes: u64, writes: usize) {
+    let longer = std::env::var("ROLEGATE_STRESS_WRITES").ok().and_then(|count| count.parse().ok());
+    let writes = longer.unwrap_or(writes);
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
     let cached = Arc::new(Cached::new(store.clone(), bytes, unhurried()));
