@@ -7,6 +7,7 @@
     reason = "a test that fails should say where"
 )]
 
+mod architecture;
 mod cache;
 mod domain;
 mod e2e;

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use super::generate::{Case, OWNER};
 use super::{convert, toml};
+use crate::cache::unhurried;
 use crate::reference::model;
 
 /// A database in a file, and the services over it. `S` answers the checks.
@@ -46,7 +47,7 @@ pub(super) async fn uncached() -> Service<SqlStore> {
 /// Checks are answered by a cache of so many bytes in front of it.
 pub(super) async fn cached(bytes: u64) -> Service<Cached> {
     Service::open(|store| {
-        let cached = Arc::new(Cached::new(store.clone(), bytes));
+        let cached = Arc::new(Cached::new(store.clone(), bytes, unhurried()));
         assert!(store.set_listener(cached.clone()).is_ok());
         cached
     })
