@@ -76,7 +76,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     })?;
     let config = Config {
         database: OpenOptions {
-            readers: args.database_readers,
+            connections: args.database_readers,
             ..OpenOptions::new(args.database.database_url)
         },
         catalogs,

@@ -4,6 +4,7 @@
 //! is one change of one tenant, and everything that a `ReadTx` can read can be read in it too.
 
 mod audit;
+mod bounded;
 mod cache;
 mod catalogs;
 mod contract;

@@ -274,7 +274,8 @@ async fn a_role_edit_leaves_no_member_cold() {
     let ids: Vec<MemberId> = members.into_iter().map(|member| member.id).collect();
     let all = |view: TenantView| {
         let permission = view.catalog.find(PERMISSION).unwrap();
-        let may = |id: &MemberId| view.members[id].decide(&view.catalog, permission, None).is_allowed();
+        let may =
+            |id: &MemberId| view.members[id].decide(&view.catalog, permission, None).is_allowed();
         (view.members.len(), ids.iter().filter(|id| may(id)).count())
     };
     let view = cached.view(&tenant, &ids, Freshness::MinimizeLatency).await.unwrap().unwrap();

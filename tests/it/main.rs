@@ -10,4 +10,5 @@
 mod cache;
 mod domain;
 mod e2e;
+mod postgres;
 mod store;
