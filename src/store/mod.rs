@@ -11,6 +11,7 @@ mod contract;
 mod entity;
 mod erase;
 mod error;
+mod follow;
 mod holders;
 mod housekeeping;
 mod members;
@@ -20,6 +21,7 @@ mod requests;
 mod rows;
 mod source;
 mod sql;
+mod wake;
 mod write;
 
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
@@ -27,10 +29,14 @@ pub use cache::{CacheStats, Cached};
 pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;
+pub use follow::{
+    BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
+};
 pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey};
 pub use source::{Seen, subject};
 pub use sql::SqlStore;
+pub use wake::Wakeups;
 pub use write::WriteTx;

@@ -7,6 +7,7 @@ use sea_orm::{EntityTrait, QuerySelect, SqliteTransactionMode, TransactionOption
 
 use super::bounded::{Connections, Transaction};
 use super::entity::tenant;
+use super::wake::Waker;
 use super::{
     AuditEntry, Change, ChangeListener, DatabaseIdentity, OpenError, OpenOptions, ReadTx,
     StoreError, WriteTx, audit, open,
@@ -26,6 +27,7 @@ pub(super) struct Inner {
     pub(super) writers: Connections,
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
+    pub(super) waker: Waker,
     listener: OnceLock<Arc<dyn ChangeListener>>,
     pub(super) catalogs: RwLock<BTreeMap<CatalogRef, Arc<Catalog>>>,
 }
@@ -45,6 +47,7 @@ impl SqlStore {
         let open::Opened { readers, writers, followers, identity } = open::open(options).await?;
         Ok(SqlStore {
             inner: Arc::new(Inner {
+                waker: Waker::new(&followers),
                 readers,
                 writers,
                 followers,
@@ -76,18 +79,22 @@ impl SqlStore {
         if let Some(listener) = self.inner.listener.get() {
             listener.committed(change);
         }
+        // Those who follow have waited long enough already.
+        self.notify();
     }
 
     pub(super) fn uncertain(&self, tenant: &TenantId) {
         if let Some(listener) = self.inner.listener.get() {
             listener.uncertain(tenant);
         }
+        self.notify();
     }
 
     /// Waits for what is running, then closes all connections.
     pub async fn close(&self) {
         // The writer goes last: whoever closes a SQLite file last tidies it up.
-        let Inner { followers, readers, writers, .. } = &*self.inner;
+        let Inner { followers, readers, writers, waker, .. } = &*self.inner;
+        waker.stop();
         for connections in [followers, readers, writers] {
             if let Err(error) = connections.inner().close_by_ref().await {
                 tracing::warn!(%error, "closing the database");
