@@ -5,4 +5,5 @@ mod durability;
 mod every_rpc;
 mod process;
 mod reasons;
+mod replicas;
 mod shutdown;
