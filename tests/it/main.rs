@@ -7,8 +7,11 @@
     reason = "a test that fails should say where"
 )]
 
+mod architecture;
 mod cache;
 mod domain;
 mod e2e;
 mod postgres;
+mod properties;
+mod reference;
 mod store;

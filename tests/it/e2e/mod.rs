@@ -2,6 +2,7 @@
 
 mod command_line;
 mod durability;
+mod every_rpc;
 mod process;
 mod reasons;
 mod shutdown;

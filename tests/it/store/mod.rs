@@ -11,6 +11,7 @@ mod members;
 mod opening;
 mod requests;
 mod roles;
+mod server;
 mod tenants;
 
 /// Runs every case on one kind of database, named as the function in [`backend`] that opens it.
