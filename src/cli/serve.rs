@@ -6,18 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use rolegate::server::{self, CatalogFile, Config};
-use rolegate::store::{FollowLimits, OpenOptions};
+use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
 
 use super::Failure;
-
-/// Which database.
-#[derive(Debug, Args)]
-pub(super) struct DatabaseArgs {
-    /// The database: `sqlite:FILE`. Made if it is missing.
-    #[arg(long, env = "ROLEGATE_DATABASE_URL", default_value = "sqlite:rolegate.db")]
-    pub(super) database_url: String,
-}
+use super::database::DatabaseArgs;
 
 /// What `serve` wants to know.
 #[derive(Debug, Args)]
@@ -46,9 +39,6 @@ pub(super) struct ServeArgs {
     /// How long to go on deciding from what is cached when the database does not answer, in seconds.
     #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
     outage_grace: u64,
-    /// How many connections may read the database at the same time.
-    #[arg(long, env = "ROLEGATE_DATABASE_READERS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    database_readers: u32,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -67,6 +57,7 @@ pub(super) struct ServeArgs {
 
 /// Serves until a signal comes.
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let database = args.database.options()?;
     let mut catalogs = Vec::new();
     for path in &args.catalogs {
         catalogs.push(read_catalog(path)?);
@@ -82,10 +73,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         }
     })?;
     let config = Config {
-        database: OpenOptions {
-            connections: args.database_readers,
-            ..OpenOptions::new(args.database.database_url)
-        },
+        database,
         catalogs,
         dev: args.dev,
         demo: args.demo,

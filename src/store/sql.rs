@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use sea_orm::{EntityTrait, QuerySelect, SqliteTransactionMode, TransactionOptions};
+use sea_orm::{
+    ConnectionTrait, DbBackend, EntityTrait, QuerySelect, SqliteTransactionMode, Statement,
+    TransactionOptions,
+};
 
 use super::bounded::{Connections, Transaction};
 use super::entity::tenant;
@@ -117,7 +120,16 @@ impl SqlStore {
     /// [`StoreError::Unavailable`]
     pub async fn write(&self, tenant: &TenantId) -> Result<WriteTx, StoreError> {
         let tx = self.begin_write().await?;
-        // On PostgreSQL this is the lock; SQLite has locked the file already.
+        if tx.get_database_backend() == DbBackend::Postgres {
+            // A transaction that waits for a row has its number already, so the next in turn may
+            // have a lower one than the last. This lock is waited for without one: a tenant's
+            // changes are numbered in the order in which they were made. It also makes those wait
+            // who would make the same tenant.
+            let turn = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+            let id = [tenant.as_str().into()];
+            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, turn, id)).await?;
+        }
+        // SQLite has locked the file already.
         let row = tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await?;
         let found = row.map(Tenant::try_from).transpose()?;
         Ok(WriteTx::new(ReadTx { tx }, self.clone(), tenant.clone(), found))
@@ -140,7 +152,7 @@ impl SqlStore {
         Ok(tx.tx.commit().await?)
     }
 
-    async fn begin_write(&self) -> Result<Transaction, StoreError> {
+    pub(super) async fn begin_write(&self) -> Result<Transaction, StoreError> {
         let options = TransactionOptions {
             // A transaction that reads first and writes later could find that it may not.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),

@@ -23,6 +23,9 @@ pub struct OpenOptions {
     /// Make the schema if it is missing (SQLite: the file, too), and bring an older one up to date.
     /// Otherwise both are refused.
     pub migrate: bool,
+    /// The database was restored from a backup: start a new epoch, in which nothing that was derived
+    /// from what came after the backup is valid. Goes with `migrate`.
+    pub after_restore: bool,
     /// How many connections. On SQLite all of them read, and one more writes. On PostgreSQL half of
     /// them read and half of them write, so that neither can starve the other; up to three more
     /// follow changes.
@@ -51,6 +54,7 @@ impl OpenOptions {
             migrate: !postgres::is_url(&url),
             url,
             password: None,
+            after_restore: false,
             connections: 16,
             acquire_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),

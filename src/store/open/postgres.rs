@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, DbErr, SqlxPostgresConnector, TransactionOptions};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DbBackend, DbErr, SqlxPostgresConnector, Statement,
+    TransactionOptions,
+};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 
@@ -18,8 +21,10 @@ const MIGRATION_LOCK: i64 = 0x726f_6c65_6761_7465;
 const TIDY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that rested this long is asked whether it still works before it is used.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// One listens, one looks for changes, one notifies.
-const FOLLOWERS: u32 = 3;
+/// One looks for changes, one notifies. A third connection, which listens, is not the pool's.
+const FOLLOWERS: u32 = 2;
+/// How long followers wait for a connection, and for an answer.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What may stand in a URL after the question mark.
 const PARAMETERS: [&str; 10] = [
@@ -66,13 +71,27 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         );
         tx.inner().execute_unprepared(&alone).await.map_err(failed)?;
     }
-    schema::update(tx, options.migrate, &failed).await?;
+    schema::update(tx, options, &failed).await?;
 
     let readers = session.connect(Access::Read, read).await.map_err(failed)?;
     let followers = session.connect(Access::Follow, FOLLOWERS).await.map_err(failed)?;
     let identity = identity(&readers).await.map_err(failed)?;
     let identity = identity.ok_or(OpenError::NoIdentity)?;
+    // Whoever may migrate may also put that right, with this very program.
+    if !options.migrate && from_another_server(&readers).await.map_err(failed)? {
+        return Err(OpenError::Restored);
+    }
     Ok(Opened { readers, writers, followers, identity })
+}
+
+/// Whether there are changes by transactions that this server has not come to yet. A dump takes rows
+/// along, but not the server's count of transactions; followers would wait for it to catch up.
+async fn from_another_server(readers: &Connections) -> Result<bool, DbErr> {
+    let sql = "SELECT greatest((SELECT max(tx) FROM changes), \
+               (SELECT split_part(value, ':', 1)::bigint FROM meta WHERE key = 'trimmed')) \
+               >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ahead";
+    let row = readers.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    Ok(row.map(|row| row.try_get::<Option<bool>>("", "ahead")).transpose()?.flatten() == Some(true))
 }
 
 fn parse(options: &OpenOptions) -> Result<PgConnectOptions, OpenError> {
@@ -163,11 +182,15 @@ struct Session<'a> {
 impl Session<'_> {
     async fn connect(&self, access: Access, connections: u32) -> Result<Connections, DbErr> {
         let server = self.server.clone().options(self.settings(access));
+        let acquire_timeout = match access {
+            Access::Follow => self.options.acquire_timeout.min(FOLLOW_TIMEOUT),
+            Access::Read | Access::Write => self.options.acquire_timeout,
+        };
         // The server is set below: these options, URL included, end up in traces.
         let mut connect = ConnectOptions::new("postgres://");
         connect
             .max_connections(connections.max(1))
-            .acquire_timeout(self.options.acquire_timeout)
+            .acquire_timeout(acquire_timeout)
             .test_before_acquire_if_idle_for(ASK_AFTER)
             .sqlx_logging(false)
             .record_stmt_in_spans(false)
@@ -189,14 +212,20 @@ impl Session<'_> {
             });
         let pool = SqlxPostgresConnector::connect(connect).await?;
         // The server's own timeout, and the way there and back.
-        let limit = self.options.acquire_timeout.max(self.options.statement_timeout) + ASK_AFTER;
+        let limit = acquire_timeout.max(self.statement_timeout(access)) + ASK_AFTER;
         Ok(Connections::new(pool, Some(limit)))
+    }
+
+    /// Followers ask for little, and often: they would rather try again than wait.
+    fn statement_timeout(&self, access: Access) -> Duration {
+        let timeout = self.options.statement_timeout;
+        if access == Access::Follow { timeout.min(FOLLOW_TIMEOUT) } else { timeout }
     }
 
     fn settings(&self, access: Access) -> Vec<(&'static str, String)> {
         let milliseconds = |time: Duration| time.as_millis().to_string();
         let mut settings = vec![
-            ("statement_timeout", milliseconds(self.options.statement_timeout)),
+            ("statement_timeout", milliseconds(self.statement_timeout(access))),
             ("lock_timeout", milliseconds(self.options.lock_timeout)),
             (
                 "idle_in_transaction_session_timeout",

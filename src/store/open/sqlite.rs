@@ -27,7 +27,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         ..TransactionOptions::default()
     };
     let tx = writers.begin(alone).await.map_err(failed)?;
-    schema::update(tx, options.migrate, &failed).await?;
+    schema::update(tx, options, &failed).await?;
     let readers = connect(&file, options, Access::Read).await.map_err(failed)?;
     let identity = identity(&readers).await.map_err(failed)?;
     let identity = identity.ok_or_else(|| OpenError::Damaged {
