@@ -1,6 +1,7 @@
 //! The command line. Every flag can also be given as `ROLEGATE_...` in the environment.
 
 mod catalog;
+mod health;
 mod logs;
 mod migrate;
 mod serve;
@@ -25,6 +26,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Make the database, or bring its schema up to date.
     Migrate(migrate::MigrateArgs),
+    /// Ask a server on this machine whether it is ready; for container health checks.
+    Health(health::HealthArgs),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -45,6 +48,7 @@ pub(crate) fn main() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::serve(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
+            Command::Health(args) => health::health(args).await,
             Command::Catalog(command) => catalog::run(command).await,
         }
     });

@@ -2,6 +2,8 @@
 
 mod command_line;
 mod durability;
+mod exposition;
+mod http;
 mod process;
 mod reasons;
 mod shutdown;
