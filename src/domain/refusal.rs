@@ -211,6 +211,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same of fields that stand in a part of the request.
+    #[must_use]
+    pub fn within(self, part: &str) -> Self {
+        let Refusal::Invalid(mut violations) = self else { return self };
+        for violation in &mut violations {
+            violation.field = format!("{part}.{}", violation.field);
+        }
+        Refusal::Invalid(violations)
+    }
+
     /// A refusal for one field.
     #[must_use]
     pub fn invalid(field: impl Into<String>, problem: Problem) -> Self {

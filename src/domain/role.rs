@@ -129,7 +129,11 @@ impl CompiledRole {
         }
         let mut reach = vec![Reach::default(); catalog.permissions().len()];
         for (permission, _) in held.iter() {
-            let scope = held.scope(catalog.leader(permission));
+            let leader = catalog.leader(permission);
+            let scope = match catalog.permission(leader).grantable {
+                Grantable::Base(scope) => scope,
+                Grantable::Yes | Grantable::Never => held.scope(leader),
+            };
             if let Some(slot) = reach.get_mut(permission.get()) {
                 *slot = Reach { relations: held.reach(catalog, permission), scope };
             }

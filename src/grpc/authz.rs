@@ -44,12 +44,12 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, question, consistency) = fields.all((tenant, question, consistency))?;
 
-        let Answer { value, catalog, token } =
+        let Answer { value, catalog, token, stale_since } =
             self.decisions.check(&tenant, &question, &consistency).await?;
         Ok(Response::new(pb::CheckResponse {
             decision: Some(show::decision(catalog.as_deref(), value)),
             consistency_token: token.unwrap_or_default(),
-            stale_since: None,
+            stale_since: stale_since.map(show::time),
         }))
     }
 
@@ -65,7 +65,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let (tenant, items, consistency) = fields.all((tenant, items, consistency))?;
 
         let questions = items.into_iter().enumerate().map(|(index, item)| check_item(index, item));
-        let Answer { value, catalog, token } =
+        let Answer { value, catalog, token, stale_since } =
             self.decisions.check_batch(&tenant, questions.collect(), &consistency).await?;
         use pb::check_item_result::Result as ItemResult;
         let show = |item| match item {
@@ -76,7 +76,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         Ok(Response::new(pb::BatchCheckResponse {
             items: items.collect(),
             consistency_token: token.unwrap_or_default(),
-            stale_since: None,
+            stale_since: stale_since.map(show::time),
         }))
     }
 
@@ -156,7 +156,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
             fields.all((tenant, permission, resource, consistency))?;
         let page = values::page(page_size, page_token);
 
-        let Answer { value: Page { items, next_token }, catalog, token } = self
+        let Answer { value: Page { items, next_token }, catalog, token, stale_since } = self
             .roles
             .authorized_members(&tenant, &permission, resource.as_ref(), &page, &consistency)
             .await?;
@@ -168,7 +168,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
             members: items.into_iter().map(show).collect(),
             next_page_token: next_token,
             consistency_token: token.unwrap_or_default(),
-            stale_since: None,
+            stale_since: stale_since.map(show::time),
         }))
     }
 

@@ -10,7 +10,7 @@ use crate::service::decide::{Answer, Effective, Filtered, Planned};
 use crate::service::explain::{ExplainedRole, Explanation, open};
 
 pub(super) fn filtered(answer: Answer<Filtered>) -> pb::FilterResourcesResponse {
-    let Answer { value, catalog: _, token } = answer;
+    let Answer { value, catalog: _, token, stale_since } = answer;
     let Filtered { allowed, incomplete, missing, denied } = value;
     pb::FilterResourcesResponse {
         allowed_ids: allowed,
@@ -18,12 +18,12 @@ pub(super) fn filtered(answer: Answer<Filtered>) -> pb::FilterResourcesResponse 
         missing_attributes: show::attributes(&missing),
         denied_reason: show::denied(denied),
         consistency_token: token.unwrap_or_default(),
-        stale_since: None,
+        stale_since: stale_since.map(show::time),
     }
 }
 
 pub(super) fn planned(answer: Answer<Planned>) -> pb::PlanFilterResponse {
-    let Answer { value: Planned { plan, denied }, catalog: _, token } = answer;
+    let Answer { value: Planned { plan, denied }, catalog: _, token, stale_since } = answer;
     let (kind, terms) = match plan {
         QueryPlan::Always => (pb::PlanKind::Always, Vec::new()),
         QueryPlan::Never => (pb::PlanKind::Never, Vec::new()),
@@ -34,7 +34,7 @@ pub(super) fn planned(answer: Answer<Planned>) -> pb::PlanFilterResponse {
         terms,
         denied_reason: show::denied(denied),
         consistency_token: token.unwrap_or_default(),
-        stale_since: None,
+        stale_since: stale_since.map(show::time),
     }
 }
 
@@ -53,7 +53,7 @@ fn term(term: Term) -> pb::PlanTerm {
 }
 
 pub(super) fn effective(answer: Answer<Effective>) -> pb::ListEffectivePermissionsResponse {
-    let Answer { value, catalog, token } = answer;
+    let Answer { value, catalog, token, stale_since } = answer;
     let Effective { permissions, sections, roles, denied } = value;
     let catalog = catalog.as_deref();
     let permission = |catalog: &Catalog, permission, reach: RelationSet| {
@@ -77,12 +77,12 @@ pub(super) fn effective(answer: Answer<Effective>) -> pb::ListEffectivePermissio
         denied_reason: show::denied(denied),
         catalog: catalog.map(|catalog| show::catalog(catalog.reference())),
         consistency_token: token.unwrap_or_default(),
-        stale_since: None,
+        stale_since: stale_since.map(show::time),
     }
 }
 
 pub(super) fn explained(answer: Answer<Explanation>) -> pb::ExplainResponse {
-    let Answer { value, catalog, token } = answer;
+    let Answer { value, catalog, token, stale_since: _ } = answer;
     let catalog = catalog.as_deref();
     let Explanation { decision, member, roles, base, granted, relations, follows, steps } = value;
     let (status, teams) = member.unzip();

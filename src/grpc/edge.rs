@@ -179,7 +179,7 @@ fn timed_out(time: Duration) -> Status {
 
 /// The caller's deadline, see <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 /// One that cannot be read is no deadline.
-fn deadline(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

@@ -5,8 +5,7 @@ use super::wording::{self, Said, name};
 use crate::domain::refusal::{Refusal, Violation};
 
 pub(super) fn of_violation(violation: &Violation) -> ItemError {
-    let Violation { field, problem } = violation;
-    item_error(field, wording::problem(problem))
+    item_error(wording::field(violation), wording::problem(&violation.problem))
 }
 
 /// Of several violations the first one: an item has room for one, and what comes next shows when
@@ -14,16 +13,16 @@ pub(super) fn of_violation(violation: &Violation) -> ItemError {
 pub(super) fn of_refusal(refusal: &Refusal) -> ItemError {
     match refusal {
         Refusal::Invalid(violations) => violations.first().map(of_violation).unwrap_or_default(),
-        other => item_error("", wording::refusal(other)),
+        other => item_error(String::new(), wording::refusal(other)),
     }
 }
 
-fn item_error(field: &str, said: Said) -> ItemError {
+fn item_error(field: String, said: Said) -> ItemError {
     let Said { reason, message, metadata } = said;
     ItemError {
         reason: name(reason).to_owned(),
         message,
-        field: field.to_owned(),
+        field,
         metadata: metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     }
 }

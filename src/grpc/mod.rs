@@ -20,6 +20,8 @@ mod roles;
 mod show;
 pub mod status;
 mod tenants;
+#[cfg(test)]
+mod tests;
 mod values;
 mod wording;
 

@@ -148,7 +148,7 @@ impl Tree<'_> {
 }
 
 pub(super) fn preview(answer: Answer<Preview>) -> pb::PreviewRoleChangeResponse {
-    let Answer { value, catalog: _, token } = answer;
+    let Answer { value, catalog: _, token, stale_since: _ } = answer;
     let Preview { permissions, gaining, losing, members: Page { items, next_token }, etag } = value;
     let impact = |MemberImpact { member, permissions }| pb::MemberImpact {
         member_id: member.to_string(),

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViol
 use uuid::Uuid;
 
 use super::pb::ErrorReason;
-use super::wording::{self, CHOICES, MISSING, Said, name, precondition_subject, shortened};
+use super::wording::{self, CHOICES, MISSING, Said, field, name, precondition_subject};
 use crate::domain::refusal::{Refusal, Violation};
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -24,8 +24,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many bytes of violations a status carries. Details travel in a header, and clients refuse
 /// headers of more than 8 KiB or 16 KiB. Whoever mends these sees the others next.
 const MAX_VIOLATION_BYTES: usize = 2_000;
-/// The longest path of a field, in bytes.
-const MAX_FIELD_BYTES: usize = 200;
 
 /// The code that goes with a reason: one for each, always the same.
 #[must_use]
@@ -103,8 +101,8 @@ impl From<ServiceError> for Status {
                 tracing::warn!(detail, "the database is not available");
                 of(Said::new(
                     ErrorReason::DatabaseUnavailable,
-                    "The database does not answer, so nothing was decided. Try again in a second; \
-                     a write with a request_id can be repeated safely.",
+                    "The database does not answer, so this call has no answer. Try again in a second. A \
+                     write may have been made all the same: repeat it with its request_id.",
                 ))
             }
             ServiceError::Store(StoreError::Conflict) => of(Said::new(
@@ -137,10 +135,10 @@ impl From<Refusal> for Status {
                         )]);
                     }
                     Code::ResourceExhausted => {
-                        let subject = said.metadata.first();
-                        let subject = subject.map(|(key, value)| format!("{key}/{value}"));
+                        let about = said.metadata.first();
+                        let about = about.map(|(key, value)| format!("{key}/{value}"));
                         details.set_quota_failure([QuotaViolation::new(
-                            subject.unwrap_or_default(),
+                            about.unwrap_or_default(),
                             &said.message,
                         )]);
                     }
@@ -155,7 +153,7 @@ impl From<Refusal> for Status {
 /// Every violation at once; the first one gives the reason.
 fn invalid(first: &Violation, violations: &[Violation]) -> Status {
     let mut said = wording::problem(&first.problem);
-    said.message = format!("{}: {}", shortened(&first.field, MAX_FIELD_BYTES), said.message);
+    said.message = format!("{}: {}", field(first), said.message);
     if violations.len() > 1 {
         said.message.push_str(" More is wrong: see the field violations.");
     }
@@ -174,7 +172,7 @@ fn invalid(first: &Violation, violations: &[Violation]) -> Status {
                 _ => {}
             }
         }
-        let field = shortened(&violation.field, MAX_FIELD_BYTES);
+        let field = field(violation);
         bytes += field.len() + message.len() + name(reason).len();
         if bytes <= MAX_VIOLATION_BYTES || shown.is_empty() {
             let mut violation = FieldViolation::new(field, message);

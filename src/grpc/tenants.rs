@@ -105,8 +105,7 @@ impl TenantService for TenantApi {
             validate_only: _,
         } = message;
         let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
-        let plan = fields.required("plan", plan);
-        let (context, tenant, plan) = fields.all((context, tenant, plan))?;
+        let (context, tenant) = fields.all((context, tenant))?;
         let etag = values::given(etag);
 
         let Written { value: PlanChanged { tenant, custom_roles, limit }, token } =

@@ -34,7 +34,9 @@ use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
-use crate::store::{Cached, ChangeListener, OpenError, SqlStore, StoreError, newest_schema};
+use crate::store::{
+    Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError, newest_schema,
+};
 
 /// What health is told of: the server as a whole, and each service.
 const SERVICES: [&str; 5] = [
@@ -109,7 +111,7 @@ impl Services {
     /// Puts the use cases together, with a cache that hears of every change.
     #[must_use]
     pub fn new(store: &SqlStore, cache_bytes: u64) -> Self {
-        let cache = Arc::new(Cached::new(store.clone(), cache_bytes));
+        let cache = Arc::new(Cached::new(store.clone(), cache_bytes, told_of_everything()));
         let listener: Arc<dyn ChangeListener> = Arc::clone(&cache) as _;
         if store.set_listener(listener).is_err() {
             // The cache that listens already stays right; this one would not.
@@ -125,6 +127,12 @@ impl Services {
             cache,
         }
     }
+}
+
+/// One process on one file: the store tells the cache of every change itself, so what is cached is
+/// current however long ago anybody asked the database.
+fn told_of_everything() -> FollowLimits {
+    FollowLimits { staleness: Duration::MAX, ..FollowLimits::default() }
 }
 
 /// Serves until `shutdown` completes, then drains and closes the database.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::counts::DecisionCounts;
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
+use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
 use crate::domain::decision::{Decision, DecisionReason};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
@@ -40,6 +41,8 @@ pub struct Answer<T> {
     pub catalog: Option<Arc<Catalog>>,
     /// Names the state; none when there is no such tenant.
     pub token: Option<String>,
+    /// Set when the database is gone and this was decided from what was held: as of this time.
+    pub stale_since: Option<Timestamp>,
 }
 
 /// Which of the candidates a member may act on.
@@ -288,12 +291,13 @@ impl<S: DecisionSource> Decisions<S> {
             value,
             catalog: Some(Arc::clone(&view.catalog)),
             token: Some(self.tokens.issue(tenant, view.revision)),
+            stale_since: view.stale_since,
         }
     }
 }
 
 fn no_tenant<T>(value: T) -> Answer<T> {
-    Answer { value, catalog: None, token: None }
+    Answer { value, catalog: None, token: None, stale_since: None }
 }
 
 /// The permission's index, or a refusal: asking about one that does not exist is a bug.

@@ -22,3 +22,13 @@ impl From<Refusal> for ServiceError {
         ServiceError::Refused(refusal)
     }
 }
+
+impl ServiceError {
+    /// The same where what was looked at is a part of the request.
+    pub(super) fn within(self, part: &str) -> Self {
+        match self {
+            ServiceError::Refused(refusal) => ServiceError::Refused(refusal.within(part)),
+            other => other,
+        }
+    }
+}

@@ -62,7 +62,7 @@ impl Roles {
         let view = self.store.view(tenant, members, Freshness::FullyConsistent).await?;
         let Some(view) = view else {
             let value = Explanation::nothing(DecisionReason::TenantNotFound);
-            return Ok(Answer { value, catalog: None, token: None });
+            return Ok(Answer { value, catalog: None, token: None, stale_since: None });
         };
         let permission = known(&view.catalog, &question.permission)?;
         let value = match view.members.get(&question.member) {
@@ -82,7 +82,7 @@ impl Roles {
             }
         };
         let token = Some(self.tokens.issue(tenant, view.revision));
-        Ok(Answer { value, catalog: Some(view.catalog), token })
+        Ok(Answer { value, catalog: Some(view.catalog), token, stale_since: None })
     }
 }
 

@@ -99,15 +99,16 @@ impl Roles {
             RoleChange::Update { role, grants, expand_requirements } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
                 let grants = parse_grants(&catalog, grants, *expand_requirements)
-                    .map_err(Refusal::Invalid)?;
+                    .map_err(|violations| Refusal::Invalid(violations).within("update"))?;
                 let compiled = CustomRole { grants, ..role.clone() }.compile(&catalog);
                 let instead = Some((role.id.clone(), Arc::new(compiled)));
                 looking.holders(&role, instead, after, size).await?
             }
             RoleChange::Delete { role, reassign_to } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
-                let target =
-                    reassignment(&tx, &catalog, tenant, &role, reassign_to.as_ref()).await?;
+                let target = reassignment(&tx, &catalog, tenant, &role, reassign_to.as_ref())
+                    .await
+                    .map_err(|error| error.within("deletion"))?;
                 let instead = target.and_then(|target| {
                     let compiled = looking.roles.get(&target).cloned()?;
                     Some((target, compiled))
@@ -122,7 +123,7 @@ impl Roles {
         preview.members.next_token =
             last.map(|impact| pager.token(impact.member.as_str())).unwrap_or_default();
         let token = Some(self.tokens.issue(tenant, record.revision));
-        Ok(Answer { value: preview, catalog: Some(catalog), token })
+        Ok(Answer { value: preview, catalog: Some(catalog), token, stale_since: None })
     }
 }
 

@@ -5,6 +5,9 @@
 //! may mix tokens of several tenants and the right one is found, while a token stays short whatever
 //! the ids are.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use sha2::{Digest, Sha256};
 
 use super::error::ServiceError;
@@ -35,7 +38,8 @@ pub enum Consistency {
 pub struct Tokens {
     seal: Seal,
     database: [u8; 16],
-    epoch: u64,
+    /// Shared by all clones: it changes when a backup is restored under a running replica.
+    epoch: Arc<AtomicU64>,
 }
 
 struct Parts {
@@ -52,8 +56,18 @@ impl Tokens {
         Tokens {
             seal: Seal::new(identity.signing_key),
             database: *identity.database_id.as_bytes(),
-            epoch: identity.epoch,
+            epoch: Arc::new(AtomicU64::new(identity.epoch)),
         }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Takes on the database's epoch; `true` when it is a new one. Tokens of the old one are
+    /// foreign from now on.
+    pub fn begin_epoch(&self, epoch: u64) -> bool {
+        self.epoch.swap(epoch, Ordering::AcqRel) != epoch
     }
 
     /// The token of a tenant at a revision.
@@ -62,7 +76,7 @@ impl Tokens {
         let mut bytes = Vec::with_capacity(49);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.database);
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.extend_from_slice(&self.epoch().to_be_bytes());
         bytes.extend_from_slice(&revision.to_be_bytes());
         bytes.extend_from_slice(&digest(tenant));
         self.seal.close(PURPOSE, &bytes)
@@ -101,7 +115,7 @@ impl Tokens {
             let parts = self
                 .read(token)
                 .ok_or_else(|| Refusal::invalid(field(), Problem::ConsistencyTokenInvalid))?;
-            if parts.database != self.database || parts.epoch != self.epoch {
+            if parts.database != self.database || parts.epoch != self.epoch() {
                 return Err(Refusal::invalid(field(), Problem::ConsistencyTokenForeign).into());
             }
             if parts.tenant == wanted {

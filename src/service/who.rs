@@ -96,6 +96,7 @@ impl Roles {
             value: Page { items: found, next_token },
             catalog: Some(catalog),
             token: Some(self.tokens.issue(tenant, record.revision)),
+            stale_since: None,
         })
     }
 }

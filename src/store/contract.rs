@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, CatalogRef};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Subject;
@@ -47,6 +48,8 @@ pub struct TenantView {
     pub revision: u64,
     /// The members that were asked for and exist.
     pub members: HashMap<MemberId, Arc<Subject>>,
+    /// Set when the database is gone and this is what was held: as of this time.
+    pub stale_since: Option<Timestamp>,
 }
 
 /// Where decisions get what they need. Implemented by the database and, in front of it, by the

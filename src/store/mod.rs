@@ -23,7 +23,7 @@ mod sql;
 mod write;
 
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
-pub use cache::{CacheStats, Cached};
+pub use cache::{CacheStats, Cached, FollowLimits, Following, Moment, Standing};
 pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;

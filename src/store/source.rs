@@ -37,7 +37,7 @@ impl DecisionSource for SqlStore {
             .into_iter()
             .map(|member| (member.id.clone(), Arc::new(subject(tenant, member, &compiled))))
             .collect();
-        Ok(Some(TenantView { catalog, revision: row.revision, members }))
+        Ok(Some(TenantView { catalog, revision: row.revision, members, stale_since: None }))
     }
 }
 

@@ -15,8 +15,8 @@ use rolegate::domain::name::RoleName;
 use rolegate::domain::role::CustomRole;
 use rolegate::domain::tenant::{Tenant, TenantState};
 use rolegate::store::{
-    AuditEntry, Cached, ChangeListener, DecisionSource, Freshness, OpenOptions, SqlStore,
-    TenantView, Touched, WriteTx,
+    AuditEntry, Cached, ChangeListener, DecisionSource, FollowLimits, Freshness, OpenOptions,
+    SqlStore, TenantView, Touched, WriteTx,
 };
 
 const PERMISSION: &str = "report.view";
@@ -65,6 +65,11 @@ fn member(role: &RoleId) -> Member {
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     }
+}
+
+/// Nobody confirms here: the store tells of every change itself.
+pub(crate) fn unhurried() -> FollowLimits {
+    FollowLimits { staleness: Duration::from_secs(3600), ..FollowLimits::default() }
 }
 
 async fn open(directory: &tempfile::TempDir) -> SqlStore {
@@ -184,9 +189,11 @@ impl Writer {
 }
 
 async fn stress(bytes: u64, writes: usize) {
+    let longer = std::env::var("ROLEGATE_STRESS_WRITES").ok().and_then(|count| count.parse().ok());
+    let writes = longer.unwrap_or(writes);
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
-    let cached = Arc::new(Cached::new(store.clone(), bytes));
+    let cached = Arc::new(Cached::new(store.clone(), bytes, unhurried()));
     assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
     let tenant = TenantId::trusted("acme");
     let (mut writer, revision, truth) = Writer::new(&store, &tenant).await;
@@ -259,7 +266,7 @@ async fn views_are_true_to_their_revision_while_everything_is_evicted() {
 async fn a_role_edit_leaves_no_member_cold() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
-    let cached = Arc::new(Cached::new(store.clone(), 64 << 20));
+    let cached = Arc::new(Cached::new(store.clone(), 64 << 20, unhurried()));
     assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
     let tenant = TenantId::trusted("acme");
     make_tenant(&store, &tenant).await;
@@ -274,7 +281,8 @@ async fn a_role_edit_leaves_no_member_cold() {
     let ids: Vec<MemberId> = members.into_iter().map(|member| member.id).collect();
     let all = |view: TenantView| {
         let permission = view.catalog.find(PERMISSION).unwrap();
-        let may = |id: &MemberId| view.members[id].decide(&view.catalog, permission, None).is_allowed();
+        let may =
+            |id: &MemberId| view.members[id].decide(&view.catalog, permission, None).is_allowed();
         (view.members.len(), ids.iter().filter(|id| may(id)).count())
     };
     let view = cached.view(&tenant, &ids, Freshness::MinimizeLatency).await.unwrap().unwrap();

@@ -7,7 +7,10 @@
     reason = "a test that fails should say where"
 )]
 
+mod architecture;
 mod cache;
 mod domain;
 mod e2e;
+mod properties;
+mod reference;
 mod store;

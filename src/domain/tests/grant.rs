@@ -20,8 +20,15 @@ fn refused(written: &[&str], expand: bool) -> Vec<GrantProblem> {
 /// `doc.edit needs doc.view at own or all`, for each unmet requirement.
 fn needs(written: &[&str], expand: bool) -> Vec<String> {
     let problems = refused(written, expand);
+    // Expanding leaves exactly what is not called expandable.
+    let expandable = |problem: &GrantProblem| {
+        matches!(problem, GrantProblem::RequirementMissing { expandable: true, .. })
+    };
+    let left: Vec<_> = problems.iter().filter(|problem| !expandable(problem)).cloned().collect();
+    let expanded = check_grants(&catalog(), &grants(written), true);
+    assert_eq!(expanded.err().unwrap_or_default(), left, "{written:?}");
     let shown = problems.iter().map(|problem| match problem {
-        GrantProblem::RequirementMissing { index, permission, choices, .. } => {
+        GrantProblem::RequirementMissing { index, permission, choices, expandable: _ } => {
             let choices: Vec<_> = choices.iter().map(Choice::to_string).collect();
             let place = index.map_or("-".to_owned(), |index| index.to_string());
             format!("{place}: {permission} needs {}", choices.join(" | "))

@@ -8,6 +8,7 @@ pub(super) use problem::problem;
 pub(super) use refusal::{precondition_subject, refusal};
 
 use super::pb::ErrorReason;
+use crate::domain::refusal::Violation;
 
 /// The longest value out of a request that is repeated in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 100;
@@ -15,6 +16,8 @@ const MAX_QUOTED_BYTES: usize = 100;
 const MAX_LISTED: usize = 20;
 /// The longest message, in bytes. Errors travel in headers, for which clients have little room.
 const MAX_MESSAGE_BYTES: usize = 500;
+/// The longest path of a field, in bytes.
+const MAX_FIELD_BYTES: usize = 200;
 /// The longest value of the metadata, in bytes.
 const MAX_VALUE_BYTES: usize = 400;
 
@@ -48,6 +51,11 @@ impl Said {
 pub(super) fn name(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// The path of a violation's field.
+pub(super) fn field(violation: &Violation) -> String {
+    shortened(&violation.field, MAX_FIELD_BYTES)
 }
 
 /// At most so many bytes of a text; where something is missing, it shows.
@@ -101,11 +109,10 @@ fn listed(entries: &[String]) -> String {
 }
 
 /// "1 role", "2 roles".
-fn counted(count: impl TryInto<u64>, thing: &str) -> String {
-    match count.try_into() {
-        Ok(1) => format!("1 {thing}"),
-        Ok(count) => format!("{count} {thing}s"),
-        Err(_) => format!("many {thing}s"),
+fn counted(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
     }
 }
 

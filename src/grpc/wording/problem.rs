@@ -175,16 +175,18 @@ fn requirement_missing(permission: &str, choices: &[Choice], expandable: bool) -
              leave it out."
         ),
         [only] if expandable => format!(
-            "{permission} requires {only}. Add it, or set expand_requirements to have it added."
+            "{permission} requires {only}. Grant it, or set expand_requirements to have it granted."
         ),
-        [only] => format!("{permission} requires {only}; add it."),
-        several => format!("{permission} requires {}; add one of them.", either(several)),
+        [only] => format!("{permission} requires {only}; grant it."),
+        several => format!("{permission} requires {}; grant one of them.", either(several)),
     };
-    let key = if expandable { MISSING } else { CHOICES };
+    let said = Said::new(ErrorReason::RequirementMissing, message).with("permission", permission);
     let choices: Vec<String> = choices.iter().map(for_programs).collect();
-    Said::new(ErrorReason::RequirementMissing, message)
-        .with("permission", permission)
-        .with(key, choices.join("|"))
+    match (choices.is_empty(), expandable) {
+        (true, _) => said,
+        (false, true) => said.with(MISSING, choices.join("|")),
+        (false, false) => said.with(CHOICES, choices.join("|")),
+    }
 }
 
 /// `ticket.work` or `ticket.work:group,all`.

@@ -1,6 +1,6 @@
 //! What a guard says.
 
-use super::{Said, all_of, counted, listed, problem, quoted};
+use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened};
 use crate::domain::refusal::Refusal;
 use crate::grpc::pb::ErrorReason;
 
@@ -13,7 +13,7 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
         },
         Refusal::TenantNotFound(tenant) => {
             let message = format!(
-                "There is no tenant {} that this caller may see; a deleted one counts as absent.",
+                "There is no tenant {} in use that this caller may see.",
                 quoted(tenant.as_str())
             );
             Said::new(ErrorReason::TenantNotFound, message).with("tenant", tenant)
@@ -176,7 +176,7 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
 
 /// What a failed precondition is about, such as `role/night-shift`.
 pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
-    match refusal {
+    let subject = match refusal {
         Refusal::DefaultRoleImmutable(role)
         | Refusal::RoleAssigned { role, .. }
         | Refusal::ReassignmentRequired { role, .. } => format!("role/{role}"),
@@ -199,7 +199,8 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::EtagMismatch { .. }
         | Refusal::CustomRoleLimit { .. }
         | Refusal::ActorNotSupported => String::new(),
-    }
+    };
+    shortened(&subject, MAX_FIELD_BYTES)
 }
 
 fn holding(count: u64, thing: &str) -> String {
@@ -208,14 +209,14 @@ fn holding(count: u64, thing: &str) -> String {
 }
 
 fn catalog_widens_access(roles: &[String]) -> Said {
-    let everyone = roles.iter().any(String::is_empty);
-    let mut gaining: Vec<String> = roles.iter().filter(|role| !role.is_empty()).cloned().collect();
-    if everyone {
-        gaining.insert(0, "every active member".to_owned());
-    }
+    let who = |role: &String| match role.as_str() {
+        "" => "every active member".to_owned(),
+        role => format!("the role {role}"),
+    };
+    let gaining: Vec<String> = roles.iter().map(who).collect();
     let message = format!(
-        "In that version {} would gain access. Look at what the move would do, with validate_only \
-         and accept_widening, and set accept_widening if that is wanted.",
+        "With that version more would be allowed to {}. Look at the changes with validate_only, and \
+         set accept_widening if they are wanted.",
         all_of(&gaining)
     );
     Said::new(ErrorReason::CatalogWidensAccess, message).with("roles", listed(roles))

@@ -61,6 +61,15 @@ impl FillGuard {
         })
     }
 
+    /// Voids every ticket, and removes everything, as one step.
+    pub(super) fn invalidate_all(&self, remove: impl FnOnce()) {
+        let mut locked: Vec<_> = (self.generations.iter())
+            .map(|generation| generation.lock().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        locked.iter_mut().for_each(|generation| **generation += 1);
+        remove();
+    }
+
     fn stripe(&self, key: &impl Hash) -> usize {
         (self.hasher.hash_one(key) % STRIPES as u64) as usize
     }

@@ -17,25 +17,30 @@
 //! read again.
 
 mod fill_guard;
+mod following;
+mod reads;
 mod stats;
 mod tenant;
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use moka::sync::Cache;
 
+pub use self::following::{FollowLimits, Following, Moment, Standing};
 pub use self::stats::CacheStats;
 
 use self::fill_guard::FillGuard;
+use self::reads::{named, subjects};
 use self::stats::Counters;
 use self::tenant::CachedTenant;
 use super::{
     Change, ChangeListener, DecisionSource, Freshness, SqlStore, StoreError, TenantView, Touched,
 };
+use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::{Member, Subject};
+use crate::domain::member::Member;
 use crate::domain::role::CompiledRole;
 
 /// How often a view starts over before it reads the database in one transaction.
@@ -51,6 +56,12 @@ struct Key<Id> {
     tenant: TenantId,
     incarnation: u64,
     id: Id,
+}
+
+impl<Id: Clone> Key<Id> {
+    fn of(tenant: &TenantId, cached: &CachedTenant, id: &Id) -> Self {
+        Key { tenant: tenant.clone(), incarnation: cached.incarnation, id: id.clone() }
+    }
 }
 
 /// What was read, and the tenant's revision it was read at. `None`: there is no such thing.
@@ -69,14 +80,19 @@ pub struct Cached {
     roles: Cache<Key<RoleId>, Entry<CompiledRole>>,
     guard: FillGuard,
     incarnations: AtomicU64,
+    /// Entries of tenants from before this one are forgotten.
+    oldest_incarnation: AtomicU64,
     counters: Counters,
+    following: Following,
+    load_timeout: Duration,
 }
 
 impl Cached {
     /// A cache of at most about this many bytes. It must be made the store's listener, or it never
-    /// hears of changes.
+    /// hears of changes; and somebody must keep confirming what [`Cached::following`] says, or it is
+    /// soon not used any more.
     #[must_use]
-    pub fn new(store: SqlStore, bytes: u64) -> Self {
+    pub fn new(store: SqlStore, bytes: u64, limits: FollowLimits) -> Self {
         Cached {
             store,
             tenants: Cache::builder()
@@ -101,7 +117,10 @@ impl Cached {
                 .build(),
             guard: FillGuard::new(),
             incarnations: AtomicU64::new(0),
+            oldest_incarnation: AtomicU64::new(0),
             counters: Counters::default(),
+            load_timeout: limits.load_timeout,
+            following: Following::new(limits),
         }
     }
 
@@ -122,158 +141,123 @@ impl Cached {
         }
     }
 
-    /// The tenant's entry, read if it is not cached. `None`: not in use.
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Arc<CachedTenant>>, StoreError> {
-        if let Some(found) = self.tenants.get(id) {
-            return Ok(Some(found));
-        }
-        let ticket = self.guard.begin(id);
-        let seen = self.store.load_tenant(id).await?;
-        let Some(catalog) = seen.value else { return Ok(None) };
-        let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
-        let tenant = Arc::new(CachedTenant::new(incarnation, catalog, seen.revision));
-        // Not filled: a change came in between. The entry is good for the view at hand all the
-        // same: members and roles that were read after the change do not fit it.
-        self.guard.fill(ticket, || self.tenants.insert(id.clone(), Arc::clone(&tenant)));
-        Ok(Some(tenant))
+    /// How well it knows what the database holds.
+    #[must_use]
+    pub fn following(&self) -> &Following {
+        &self.following
     }
 
-    /// The view at a revision, if what is cached and what can be read belongs to it.
-    async fn assemble(
-        &self,
-        id: &TenantId,
-        tenant: &CachedTenant,
-        revision: u64,
-        wanted: &[MemberId],
-    ) -> Result<Option<TenantView>, StoreError> {
-        let Some(members) = self.members(id, tenant, revision, wanted).await? else {
-            return Ok(None);
-        };
-        let named: BTreeSet<&RoleId> = members.iter().flat_map(|member| &member.roles).collect();
-        let Some(roles) = self.roles(id, tenant, revision, named).await? else { return Ok(None) };
-        let mut subjects = HashMap::with_capacity(members.len());
-        for member in members {
-            let mut held = Vec::with_capacity(member.roles.len());
-            for role in &member.roles {
-                match roles.get(role) {
-                    Some(compiled) => held.push((role.clone(), Arc::clone(compiled))),
-                    None => {
-                        self.forget_member(id, tenant, &member.id);
-                        return Ok(None);
-                    }
-                }
-            }
-            let subject = Subject {
-                id: member.id.clone(),
-                status: member.status,
-                teams: member.teams.as_slice().into(),
-                roles: held,
-            };
-            subjects.insert(member.id.clone(), Arc::new(subject));
-        }
-        let catalog = Arc::clone(&tenant.catalog);
-        Ok(Some(TenantView { catalog, revision, members: subjects }))
+    /// Forgets everything: what was missed is not known.
+    pub fn forget_everything(&self) {
+        self.guard.invalidate_all(|| {
+            // Members and roles go with the entry of their tenant: what is left of them is found by
+            // nobody, and evicted in time.
+            let next = self.incarnations.load(Ordering::Acquire);
+            self.oldest_incarnation.store(next, Ordering::Release);
+        });
     }
 
-    /// Those of the members that exist; nothing when one was read at a later revision.
-    async fn members(
+    /// Nothing that is read for a decision may take longer.
+    async fn in_time<T>(
         &self,
-        id: &TenantId,
-        tenant: &CachedTenant,
-        revision: u64,
-        wanted: &[MemberId],
-    ) -> Result<Option<Vec<Arc<Member>>>, StoreError> {
-        let key = |member: &MemberId| Key {
-            tenant: id.clone(),
-            incarnation: tenant.incarnation,
-            id: member.clone(),
-        };
-        let mut found = Vec::with_capacity(wanted.len());
-        let mut missing = Vec::new();
-        for member in wanted {
-            match self.members.get(&key(member)) {
-                Some(entry) if entry.seen_at > revision => return Ok(None),
-                Some(entry) => found.extend(entry.value),
-                None => missing.push(member.clone()),
-            }
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.load_timeout, read).await {
+            Ok(read) => read,
+            Err(_) => Err(StoreError::Unavailable("it takes too long to answer".to_owned())),
         }
-        self.counters.member_hits.add(wanted.len() - missing.len());
-        self.counters.member_misses.add(missing.len());
-        if missing.is_empty() {
-            return Ok(Some(found));
-        }
-        let tickets: Vec<_> = missing.iter().map(|member| self.guard.begin(&key(member))).collect();
-        let seen = self.store.load_members(id, &missing).await?;
-        let mut loaded: HashMap<MemberId, Arc<Member>> =
-            seen.value.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
-        for (member, ticket) in missing.iter().zip(tickets) {
-            let value = loaded.remove(member);
-            found.extend(value.clone());
-            let entry = Entry { value, seen_at: seen.revision };
-            self.guard.fill(ticket, || self.members.insert(key(member), entry));
-        }
-        Ok((seen.revision <= revision).then_some(found))
-    }
-
-    /// Those of the roles that exist; nothing when one was read at a later revision.
-    async fn roles(
-        &self,
-        id: &TenantId,
-        tenant: &CachedTenant,
-        revision: u64,
-        wanted: BTreeSet<&RoleId>,
-    ) -> Result<Option<HashMap<RoleId, Arc<CompiledRole>>>, StoreError> {
-        let key = |role: &RoleId| Key {
-            tenant: id.clone(),
-            incarnation: tenant.incarnation,
-            id: role.clone(),
-        };
-        let mut found = HashMap::with_capacity(wanted.len());
-        let mut missing = BTreeSet::new();
-        for role in wanted {
-            if let Some(default) = tenant.catalog.default_role(role.as_str()) {
-                found.insert(role.clone(), Arc::clone(&default.compiled));
-                continue;
-            }
-            match self.roles.get(&key(role)) {
-                Some(entry) if entry.seen_at > revision => return Ok(None),
-                Some(entry) => {
-                    self.counters.role_hits.add(1);
-                    found.extend(entry.value.map(|compiled| (role.clone(), compiled)));
-                }
-                None => {
-                    missing.insert(role.clone());
-                }
-            }
-        }
-        if missing.is_empty() {
-            return Ok(Some(found));
-        }
-        self.counters.role_misses.add(missing.len());
-        let tickets: Vec<_> = missing.iter().map(|role| self.guard.begin(&key(role))).collect();
-        let seen = self.store.load_roles(id, &tenant.catalog, &missing).await?;
-        for (role, ticket) in missing.iter().zip(tickets) {
-            let value = seen.value.get(role).cloned();
-            let entry = Entry { value, seen_at: seen.revision };
-            self.guard.fill(ticket, || self.roles.insert(key(role), entry));
-        }
-        found.extend(seen.value);
-        Ok((seen.revision <= revision).then_some(found))
     }
 
     fn forget_member(&self, id: &TenantId, tenant: &CachedTenant, member: &MemberId) {
-        let key = Key { tenant: id.clone(), incarnation: tenant.incarnation, id: member.clone() };
+        let key = Key::of(id, tenant, member);
         self.guard.invalidate(&key, || self.members.invalidate(&key));
     }
 
     fn forget_role(&self, id: &TenantId, tenant: &CachedTenant, role: &RoleId) {
-        let key = Key { tenant: id.clone(), incarnation: tenant.incarnation, id: role.clone() };
+        let key = Key::of(id, tenant, role);
         self.guard.invalidate(&key, || self.roles.invalidate(&key));
     }
 
     fn forget_tenant(&self, id: &TenantId) {
         self.guard.invalidate(id, || self.tenants.invalidate(id));
     }
+}
+
+impl Cached {
+    /// The view at one state from what is cached, reading what is not. Nothing when the cache cannot
+    /// give one state that is fresh enough.
+    async fn cached_view(
+        &self,
+        id: &TenantId,
+        members: &[MemberId],
+        wanted: u64,
+    ) -> Result<Found, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Some(tenant) = self.tenant(id).await? else { return Ok(Found::NoTenant) };
+            let Some(revision) = tenant.usable().filter(|revision| *revision >= wanted) else {
+                return Ok(Found::NotHere);
+            };
+            if let Some(view) = self.assemble(id, &tenant, revision, members).await? {
+                return Ok(Found::View(view));
+            }
+        }
+        Ok(Found::NotHere)
+    }
+
+    /// The view as the database has it now.
+    async fn stored_view(
+        &self,
+        id: &TenantId,
+        members: &[MemberId],
+        freshness: Freshness,
+    ) -> Result<Option<TenantView>, StoreError> {
+        self.counters.bypasses.add(1);
+        let view = self.in_time(self.store.view(id, members, freshness)).await?;
+        if let Some(view) = &view {
+            // An entry that is being filled right now may be older than this answer: refuse it.
+            self.guard.invalidate(id, || {
+                if let Some(tenant) = self.tenant_at_hand(id) {
+                    tenant.answered_at(view.revision);
+                }
+            });
+        }
+        Ok(view)
+    }
+
+    /// The view from what is held while the database is gone.
+    fn held(
+        &self,
+        id: &TenantId,
+        wanted: &[MemberId],
+        at_least: u64,
+        since: Timestamp,
+    ) -> Result<Option<TenantView>, StoreError> {
+        let view = self.tenant_at_hand(id).and_then(|tenant| {
+            let revision = tenant.usable().filter(|revision| *revision >= at_least)?;
+            let members = self.cached_members(id, &tenant, revision, wanted)?;
+            let roles = self.cached_roles(id, &tenant, revision, named(&members.found))?;
+            if !(members.missing.is_empty() && roles.missing.is_empty()) {
+                return None;
+            }
+            let subjects = subjects(&members.found, &roles.found).ok()?;
+            let catalog = Arc::clone(&tenant.catalog);
+            let stale_since = Some(since);
+            Some(TenantView { catalog, revision, members: subjects, stale_since })
+        });
+        match view {
+            Some(view) => Ok(Some(view)),
+            None => Err(StoreError::Unavailable(
+                "it does not answer, and this replica does not hold what was asked for".to_owned(),
+            )),
+        }
+    }
+}
+
+/// What came of looking at the cache.
+enum Found {
+    View(TenantView),
+    NoTenant,
+    NotHere,
 }
 
 impl DecisionSource for Cached {
@@ -283,42 +267,53 @@ impl DecisionSource for Cached {
         members: &[MemberId],
         freshness: Freshness,
     ) -> Result<Option<TenantView>, StoreError> {
+        let standing = self.following.standing();
         let wanted = match freshness {
-            Freshness::MinimizeLatency => Some(0),
-            Freshness::AtLeast(revision) => Some(revision),
-            Freshness::FullyConsistent => None,
+            Freshness::MinimizeLatency => 0,
+            Freshness::AtLeast(revision) => revision,
+            Freshness::FullyConsistent => match standing {
+                // At once, rather than after a timeout.
+                Standing::Outage { .. } | Standing::Lost => return Err(lost()),
+                Standing::Current | Standing::Behind => {
+                    return self.stored_view(id, members, freshness).await;
+                }
+            },
         };
-        if let Some(wanted) = wanted {
-            for _ in 0..ATTEMPTS {
-                let Some(tenant) = self.tenant(id).await? else { return Ok(None) };
-                let Some(revision) = tenant.usable().filter(|revision| *revision >= wanted) else {
-                    break;
-                };
-                if let Some(view) = self.assemble(id, &tenant, revision, members).await? {
-                    return Ok(Some(view));
-                }
+        let read = match standing {
+            Standing::Current => match self.cached_view(id, members, wanted).await {
+                Ok(Found::View(view)) => return Ok(Some(view)),
+                Ok(Found::NoTenant) => return Ok(None),
+                Ok(Found::NotHere) => self.stored_view(id, members, freshness).await,
+                Err(error) => Err(error),
+            },
+            Standing::Behind => self.stored_view(id, members, freshness).await,
+            Standing::Outage { since } => return self.held(id, members, wanted, since),
+            Standing::Lost => return Err(lost()),
+        };
+        match (read, self.following.standing_without_database()) {
+            // The database has just gone, and nobody has noticed yet.
+            (Err(StoreError::Unavailable(_)), Standing::Outage { since }) => {
+                self.held(id, members, wanted, since)
             }
+            (read, _) => read,
         }
-        self.counters.bypasses.add(1);
-        let view = self.store.view(id, members, freshness).await?;
-        if let Some(view) = &view {
-            // An entry that is being filled right now may be older than this answer: refuse it.
-            self.guard.invalidate(id, || {
-                if let Some(tenant) = self.tenants.get(id) {
-                    tenant.answered_at(view.revision);
-                }
-            });
-        }
-        Ok(view)
     }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable("it does not answer".to_owned())
 }
 
 impl ChangeListener for Cached {
     fn committed(&self, change: &Change) {
         let Change { tenant: id, revision, touched } = change;
         // Under the tenant's stripe, so that an entry that is being filled cannot miss the change.
-        let cached = self.guard.invalidate(id, || self.tenants.get(id));
+        let cached = self.guard.invalidate(id, || self.tenant_at_hand(id));
         let Some(tenant) = cached else { return };
+        if tenant.knows(*revision) {
+            // Told before, or read with the tenant: forgetting again would only cost.
+            return;
+        }
         match touched {
             Touched::Tenant => return self.forget_tenant(id),
             Touched::Members(members) => {

@@ -48,6 +48,12 @@ impl CachedTenant {
         self.answered.fetch_max(revision, Ordering::AcqRel);
     }
 
+    /// Whether a change is applied already, or waits for its turn.
+    pub(super) fn knows(&self, revision: u64) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        revision <= self.applied.load(Ordering::Acquire) || waiting.contains(&revision)
+    }
+
     /// A change was applied: what it touched is no longer cached. Revisions are dense, so an earlier
     /// change that is not applied yet is known by its gap, and this one waits for it. `false` when
     /// so many wait that something must have been missed.

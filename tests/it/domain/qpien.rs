@@ -62,7 +62,7 @@ fn no_custom_role_may_have_the_name_of_a_default_role() {
     for taken in ["owner", "Admin ", "USER", "limited user"] {
         assert!(catalog.default_role_named(&NameKey::of(taken)).is_some(), "{taken}");
     }
-    assert!(!catalog.default_role_named(&NameKey::of("limited_user")).is_some());
+    assert!(catalog.default_role_named(&NameKey::of("limited_user")).is_none());
 }
 
 /// "The Owner has absolute full access to everything the platform offers, including billing, all

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod durability;
+mod every_rpc;
 mod exposition;
 mod http;
 mod process;

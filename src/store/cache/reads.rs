@@ -1,0 +1,208 @@
+//! Reading through the cache: what is there is taken, what is not is read and filled in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::tenant::CachedTenant;
+use super::{Cached, Entry, Key};
+use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::member::{Member, Subject};
+use crate::domain::role::CompiledRole;
+use crate::store::{StoreError, TenantView};
+
+/// What is cached of what was wanted.
+pub(super) struct Partly<T, Id> {
+    pub(super) found: T,
+    pub(super) missing: Vec<Id>,
+}
+
+pub(super) type CompiledRoles = HashMap<RoleId, Arc<CompiledRole>>;
+
+impl Cached {
+    /// The tenant's entry, read if it is not cached. `None`: not in use.
+    pub(super) async fn tenant(
+        &self,
+        id: &TenantId,
+    ) -> Result<Option<Arc<CachedTenant>>, StoreError> {
+        if let Some(found) = self.tenant_at_hand(id) {
+            return Ok(Some(found));
+        }
+        let ticket = self.guard.begin(id);
+        let seen = self.in_time(self.store.load_tenant(id)).await?;
+        let Some(catalog) = seen.value else { return Ok(None) };
+        let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
+        let tenant = Arc::new(CachedTenant::new(incarnation, catalog, seen.revision));
+        // Not filled: a change came in between. The entry is good for the view at hand all the
+        // same: members and roles that were read after the change do not fit it.
+        self.guard.fill(ticket, || self.tenants.insert(id.clone(), Arc::clone(&tenant)));
+        Ok(Some(tenant))
+    }
+
+    /// The tenant's entry, if it is cached.
+    pub(super) fn tenant_at_hand(&self, id: &TenantId) -> Option<Arc<CachedTenant>> {
+        let oldest = self.oldest_incarnation.load(Ordering::Acquire);
+        self.tenants.get(id).filter(|tenant| tenant.incarnation >= oldest)
+    }
+
+    /// The view at a revision, if what is cached and what can be read belongs to it.
+    pub(super) async fn assemble(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: &[MemberId],
+    ) -> Result<Option<TenantView>, StoreError> {
+        let Some(members) = self.members(id, tenant, revision, wanted).await? else {
+            return Ok(None);
+        };
+        let Some(roles) = self.roles(id, tenant, revision, named(&members)).await? else {
+            return Ok(None);
+        };
+        match subjects(&members, &roles) {
+            Ok(members) => {
+                let catalog = Arc::clone(&tenant.catalog);
+                Ok(Some(TenantView { catalog, revision, members, stale_since: None }))
+            }
+            Err(dangling) => {
+                self.forget_member(id, tenant, &dangling);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Those of the members that exist; nothing when one was read at a later revision.
+    async fn members(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: &[MemberId],
+    ) -> Result<Option<Vec<Arc<Member>>>, StoreError> {
+        let Some(cached) = self.cached_members(id, tenant, revision, wanted) else {
+            return Ok(None);
+        };
+        let Partly { mut found, missing } = cached;
+        if missing.is_empty() {
+            return Ok(Some(found));
+        }
+        let key = |member: &MemberId| Key::of(id, tenant, member);
+        let tickets: Vec<_> = missing.iter().map(|member| self.guard.begin(&key(member))).collect();
+        let seen = self.in_time(self.store.load_members(id, &missing)).await?;
+        let mut loaded: HashMap<MemberId, Arc<Member>> =
+            seen.value.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
+        for (member, ticket) in missing.iter().zip(tickets) {
+            let value = loaded.remove(member);
+            found.extend(value.clone());
+            let entry = Entry { value, seen_at: seen.revision };
+            self.guard.fill(ticket, || self.members.insert(key(member), entry));
+        }
+        Ok((seen.revision <= revision).then_some(found))
+    }
+
+    /// What is cached of the members; nothing when one was read at a later revision.
+    pub(super) fn cached_members(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: &[MemberId],
+    ) -> Option<Partly<Vec<Arc<Member>>, MemberId>> {
+        let mut found = Vec::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        for member in wanted {
+            match self.members.get(&Key::of(id, tenant, member)) {
+                Some(entry) if entry.seen_at > revision => return None,
+                Some(entry) => found.extend(entry.value),
+                None => missing.push(member.clone()),
+            }
+        }
+        self.counters.member_hits.add(wanted.len() - missing.len());
+        self.counters.member_misses.add(missing.len());
+        Some(Partly { found, missing })
+    }
+
+    /// Those of the roles that exist; nothing when one was read at a later revision.
+    async fn roles(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: BTreeSet<&RoleId>,
+    ) -> Result<Option<CompiledRoles>, StoreError> {
+        let Some(cached) = self.cached_roles(id, tenant, revision, wanted) else {
+            return Ok(None);
+        };
+        let Partly { mut found, missing } = cached;
+        if missing.is_empty() {
+            return Ok(Some(found));
+        }
+        let key = |role: &RoleId| Key::of(id, tenant, role);
+        let tickets: Vec<_> = missing.iter().map(|role| self.guard.begin(&key(role))).collect();
+        let wanted: BTreeSet<RoleId> = missing.iter().cloned().collect();
+        let seen = self.in_time(self.store.load_roles(id, &tenant.catalog, &wanted)).await?;
+        for (role, ticket) in missing.iter().zip(tickets) {
+            let value = seen.value.get(role).cloned();
+            let entry = Entry { value, seen_at: seen.revision };
+            self.guard.fill(ticket, || self.roles.insert(key(role), entry));
+        }
+        found.extend(seen.value);
+        Ok((seen.revision <= revision).then_some(found))
+    }
+
+    /// What is cached of the roles; nothing when one was read at a later revision.
+    pub(super) fn cached_roles(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: BTreeSet<&RoleId>,
+    ) -> Option<Partly<CompiledRoles, RoleId>> {
+        let mut found = HashMap::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        for role in wanted {
+            if let Some(default) = tenant.catalog.default_role(role.as_str()) {
+                found.insert(role.clone(), Arc::clone(&default.compiled));
+                continue;
+            }
+            match self.roles.get(&Key::of(id, tenant, role)) {
+                Some(entry) if entry.seen_at > revision => return None,
+                Some(entry) => {
+                    self.counters.role_hits.add(1);
+                    found.extend(entry.value.map(|compiled| (role.clone(), compiled)));
+                }
+                None => missing.push(role.clone()),
+            }
+        }
+        self.counters.role_misses.add(missing.len());
+        Some(Partly { found, missing })
+    }
+}
+
+/// The roles that the members name.
+pub(super) fn named(members: &[Arc<Member>]) -> BTreeSet<&RoleId> {
+    members.iter().flat_map(|member| &member.roles).collect()
+}
+
+/// The members with their roles; else the first that names a role which is gone.
+pub(super) fn subjects(
+    members: &[Arc<Member>],
+    roles: &CompiledRoles,
+) -> Result<HashMap<MemberId, Arc<Subject>>, MemberId> {
+    let mut subjects = HashMap::with_capacity(members.len());
+    for member in members {
+        let mut held = Vec::with_capacity(member.roles.len());
+        for role in &member.roles {
+            let compiled = roles.get(role).ok_or_else(|| member.id.clone())?;
+            held.push((role.clone(), Arc::clone(compiled)));
+        }
+        let subject = Subject {
+            id: member.id.clone(),
+            status: member.status,
+            teams: member.teams.as_slice().into(),
+            roles: held,
+        };
+        subjects.insert(member.id.clone(), Arc::new(subject));
+    }
+    Ok(subjects)
+}
