@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+
 use crate::store::{FollowLimits, OpenOptions};
 
 /// A catalog besides those that ship with the program.
@@ -11,6 +13,22 @@ pub struct CatalogFile {
     pub origin: String,
     /// Its TOML.
     pub source: String,
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For operators, if they want it.
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    /// For gRPC only.
+    fn from(grpc: TcpListener) -> Self {
+        Listeners { grpc, admin: None }
+    }
 }
 
 /// Everything that [`super::run`] wants to know. The command line documents each of them.
