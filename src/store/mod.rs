@@ -16,11 +16,13 @@ mod holders;
 mod housekeeping;
 mod members;
 mod open;
+mod reach;
 mod read;
 mod requests;
 mod rows;
 mod source;
 mod sql;
+mod turns;
 mod wake;
 mod write;
 
