@@ -213,7 +213,7 @@ fn operators_words(error: &DbErr) -> String {
     }
 }
 
-fn driver_error(error: &DbErr) -> Option<&SqlxError> {
+pub(super) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(inner))
         | DbErr::Exec(RuntimeErr::SqlxError(inner))

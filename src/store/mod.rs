@@ -17,11 +17,13 @@ mod housekeeping;
 mod members;
 mod open;
 mod pools;
+mod reach;
 mod read;
 mod requests;
 mod rows;
 mod source;
 mod sql;
+mod turns;
 mod wake;
 mod write;
 

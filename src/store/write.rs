@@ -14,6 +14,7 @@ use super::read::{CHUNK, ReadTx};
 use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
 };
+use super::turns::Turn;
 use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Member;
@@ -30,6 +31,8 @@ pub struct WriteTx {
     store: SqlStore,
     id: TenantId,
     tenant: Option<Tenant>,
+    /// Goes with the transaction.
+    turn: Option<Turn>,
 }
 
 impl Deref for WriteTx {
@@ -47,8 +50,9 @@ impl WriteTx {
         store: SqlStore,
         id: TenantId,
         tenant: Option<Tenant>,
+        turn: Option<Turn>,
     ) -> Self {
-        WriteTx { reads, store, id, tenant }
+        WriteTx { reads, store, id, tenant, turn }
     }
 
     /// The id of the tenant that is locked.
@@ -239,13 +243,14 @@ impl WriteTx {
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
         trail::append(&self.tx, &self.id, revision, entry, None).await?;
 
-        let WriteTx { reads, store, id, .. } = self;
+        let WriteTx { reads, store, id, turn, .. } = self;
         let change = Change { tenant: id.clone(), revision, touched };
         let listener = store.clone();
         // In a task of its own: a client that goes away now must not keep the change from being
         // told, or the cache would go on with what was before.
         let finish = tokio::spawn(async move {
             let committed = reads.tx.commit().await;
+            drop(turn);
             match &committed {
                 Ok(()) => listener.committed(&change),
                 Err(_) => listener.uncertain(&change.tenant),

@@ -35,7 +35,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         detail: "its identity is missing or unreadable".to_owned(),
     })?;
     // Readers of a file hold nobody up.
-    Ok(Opened { followers: readers.clone(), readers, writers, identity })
+    Ok(Opened { followers: readers.clone(), readers, writers, identity, turns: None })
 }
 
 /// The file that a URL names.
@@ -132,6 +132,5 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
                 Access::Write => sqlite.journal_mode(SqliteJournalMode::Wal),
             }
         });
-    // A file answers, or says why not.
     Ok(Connections::new(SqlxSqliteConnector::connect(connect).await?, None))
 }

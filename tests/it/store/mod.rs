@@ -3,6 +3,7 @@
 mod audit;
 mod backend;
 mod catalogs;
+mod command_line;
 mod commits;
 mod decisions;
 mod erasing;
