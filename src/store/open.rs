@@ -218,12 +218,6 @@ async fn update_schema(
     tx.commit().await.map_err(failed)
 }
 
-/// The newest schema that this program knows, by the name of its migration.
-#[must_use]
-pub fn newest_schema() -> String {
-    Migrator::migrations().last().map(|newest| newest.name().to_owned()).unwrap_or_default()
-}
-
 fn identity(rows: &[meta::Model]) -> Option<DatabaseIdentity> {
     let value = |key: &str| rows.iter().find(|row| row.key == key).map(|row| row.value.as_str());
     Some(DatabaseIdentity {

@@ -1,8 +1,15 @@
-//! How the connections to the database are used, for operators.
+//! What operators are told of the database.
 
+use migrations::{Migrator, MigratorTrait};
 use sea_orm::{DatabaseConnection, DatabaseConnectionType};
 
 use super::SqlStore;
+
+/// The newest schema that this program knows, by the name of its migration.
+#[must_use]
+pub fn newest_schema() -> String {
+    Migrator::migrations().last().map(|newest| newest.name().to_owned()).unwrap_or_default()
+}
 
 /// One pool of connections, as it is now. How long callers wait for one is not known: the pool does
 /// not tell.
