@@ -8,9 +8,10 @@ use rolegate::domain::catalog::{Catalog, Grantable, SectionIx, shipped};
 use rolegate::domain::ids::TenantId;
 use rolegate::domain::role::RoleKind;
 use rolegate::domain::tenant::TenantState;
-use rolegate::store::{OpenOptions, SqlStore};
+use rolegate::store::SqlStore;
 
 use super::Failure;
+use super::database::to_look_at;
 use super::serve::read_catalog;
 
 /// What can be done with catalogs.
@@ -72,7 +73,7 @@ pub(super) async fn run(command: CatalogCommand) -> Result<(), Failure> {
 }
 
 /// Writes to standard output; a reader that has seen enough is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -189,8 +190,7 @@ async fn diff(args: &DiffArgs) -> Result<String, Failure> {
 /// What the custom roles of the tenants on the old version gain and lose.
 async fn custom_roles(url: &str, old: &Catalog, new: &Catalog) -> Result<(String, bool), Failure> {
     const PAGE: u64 = 500;
-    let options = OpenOptions { migrate: false, ..OpenOptions::new(url) };
-    let store = SqlStore::open(&options).await?;
+    let store = SqlStore::open(&to_look_at(url)?).await?;
     let tx = store.read().await?;
     let (mut text, mut widens, mut looked_at) = (String::new(), false, 0);
     let mut last: Option<TenantId> = None;

@@ -4,20 +4,35 @@ use clap::Args;
 use rolegate::store::{OpenOptions, SqlStore};
 
 use super::Failure;
-use super::serve::DatabaseArgs;
+use super::database::DatabaseArgs;
 
 /// What `migrate` wants to know.
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// The database was restored from a backup: also start a new epoch, and print its number.
+    ///
+    /// Replicas drop what they hold, and tokens from before are refused: they may speak of what came
+    /// after the backup and is gone. Do this before the first replica uses the restored database.
+    #[arg(long)]
+    after_restore: bool,
 }
 
-/// Opening with `migrate` set is all it takes.
+/// Opening with `migrate` set is all it takes, however many do so at once.
 pub(super) async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
-    let options = OpenOptions { migrate: true, ..OpenOptions::new(args.database.database_url) };
+    let after_restore = args.after_restore;
+    let options = OpenOptions { migrate: true, after_restore, ..args.database.options()? };
     let store = SqlStore::open(&options).await?;
-    tracing::info!(database = %store.identity().database_id, "the schema is up to date");
+    let identity = store.identity().clone();
     store.close().await;
+    tracing::info!(
+        database = %identity.database_id,
+        epoch = identity.epoch,
+        "the schema is up to date"
+    );
+    if after_restore {
+        super::catalog::print(&format!("epoch {}\n", identity.epoch))?;
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The command line. Every flag can also be given as `ROLEGATE_...` in the environment.
 
 mod catalog;
+mod database;
 mod health;
 mod logs;
 mod migrate;

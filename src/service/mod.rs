@@ -8,6 +8,7 @@ pub mod counts;
 pub mod decide;
 mod error;
 pub mod explain;
+pub mod follow;
 pub mod members;
 pub mod move_catalog;
 pub mod page;

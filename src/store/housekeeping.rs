@@ -1,10 +1,14 @@
 //! What has to be done from time to time.
 
-use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 
-use super::entity::{audit, change, idempotency, tenant};
-use super::rows::DELETED;
-use super::{SqlStore, StoreError};
+use super::entity::{audit, change, idempotency, meta, tenant};
+use super::read::CHUNK;
+use super::rows::{DELETED, corrupt, count};
+use super::{ChangePosition, SqlStore, StoreError};
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -31,18 +35,64 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError`]
     pub async fn forget_expired_requests(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let expired =
-            idempotency::Entity::delete_many().filter(idempotency::COLUMN.expires_at.lte(now.0));
-        Ok(expired.exec(&self.inner.writer).await?.rows_affected)
+        use idempotency::{COLUMN, Column, Entity};
+        let mut forgotten = 0;
+        loop {
+            let oldest = Entity::find().filter(COLUMN.expires_at.lte(now.0));
+            let Some(end) = self.end_of_chunk(oldest, Column::ExpiresAt).await? else {
+                return Ok(forgotten);
+            };
+            let chunk = Entity::delete_many().filter(COLUMN.expires_at.lte(end));
+            forgotten += chunk.exec(&self.inner.writers).await?.rows_affected;
+        }
     }
 
-    /// Deletes the changes that were made before this time, and says how many.
+    /// Deletes the changes that were made before this time, and says how many. What went is
+    /// written down with it, so that whoever had not seen it finds out.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn trim_changes(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let old = change::Entity::delete_many().filter(change::COLUMN.created_at.lt(before.0));
-        Ok(old.exec(&self.inner.writer).await?.rows_affected)
+        use change::{COLUMN, Column, Entity};
+        let mut trimmed = 0;
+        loop {
+            let tx = self.begin_write().await?;
+            // Locked first: replicas do this one after the other.
+            let mark = meta::Entity::find_by_id(meta::TRIMMED).lock_exclusive().one(&tx).await?;
+            let mark = mark.and_then(|row| row.value.parse::<ChangePosition>().ok());
+            let mark = mark.ok_or_else(|| corrupt("meta.value", meta::TRIMMED))?;
+            let old: Vec<(i64, i64)> = Entity::find()
+                .select_only()
+                .columns([Column::Tx, Column::Seq])
+                .filter(COLUMN.created_at.lt(before.0))
+                .order_by_asc(COLUMN.created_at)
+                .limit(CHUNK as u64)
+                .into_tuple()
+                .all(&tx)
+                .await?;
+            let mut newest = mark;
+            for (tx, seq) in &old {
+                let key = seq.to_string();
+                let (tx, seq) =
+                    (count(*tx, "changes.tx", &key)?, count(*seq, "changes.seq", &key)?);
+                newest = newest.max(ChangePosition { tx, seq });
+            }
+            let chunk =
+                Entity::delete_many().filter(COLUMN.seq.is_in(old.iter().map(|(_, seq)| *seq)));
+            let deleted = chunk.exec(&tx).await?.rows_affected;
+            let row = meta::ActiveModel {
+                key: Unchanged(meta::TRIMMED.to_owned()),
+                value: Set(newest.to_string()),
+            };
+            if newest > mark {
+                meta::Entity::update(row).exec_without_returning(&tx).await?;
+            }
+            tx.commit().await?;
+            trimmed += deleted;
+            if old.len() < CHUNK {
+                return Ok(trimmed);
+            }
+        }
     }
 
     /// Deletes the audit events from before this time, and says how many.
@@ -50,7 +100,33 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError`]
     pub async fn trim_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let old = audit::Entity::delete_many().filter(audit::COLUMN.at.lt(before.0));
-        Ok(old.exec(&self.inner.writer).await?.rows_affected)
+        use audit::{COLUMN, Column, Entity};
+        let mut trimmed = 0;
+        loop {
+            let oldest = Entity::find().filter(COLUMN.at.lt(before.0));
+            let Some(end) = self.end_of_chunk(oldest, Column::At).await? else {
+                return Ok(trimmed);
+            };
+            let chunk = Entity::delete_many().filter(COLUMN.at.lte(end));
+            trimmed += chunk.exec(&self.inner.writers).await?.rows_affected;
+        }
+    }
+
+    /// Up to which time to delete so that it is about [`CHUNK`] rows: writers take turns, so none
+    /// may take long. `None` when there is nothing.
+    async fn end_of_chunk<E: EntityTrait>(
+        &self,
+        rows: Select<E>,
+        time: E::Column,
+    ) -> Result<Option<i64>, StoreError> {
+        let times: Vec<i64> = rows
+            .select_only()
+            .column(time)
+            .order_by_asc(time)
+            .limit(CHUNK as u64)
+            .into_tuple()
+            .all(&self.inner.readers)
+            .await?;
+        Ok(times.last().copied())
     }
 }

@@ -4,6 +4,7 @@
 //! is one change of one tenant, and everything that a `ReadTx` can read can be read in it too.
 
 mod audit;
+mod bounded;
 mod cache;
 mod catalogs;
 mod contract;
@@ -11,6 +12,7 @@ mod entity;
 mod erase;
 mod error;
 mod facts;
+mod follow;
 mod holders;
 mod housekeeping;
 mod members;
@@ -20,6 +22,7 @@ mod requests;
 mod rows;
 mod source;
 mod sql;
+mod wake;
 mod write;
 
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
@@ -28,10 +31,14 @@ pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;
 pub use facts::{PoolStats, newest_schema};
+pub use follow::{
+    BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
+};
 pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey};
 pub use source::{Seen, subject};
 pub use sql::SqlStore;
+pub use wake::Wakeups;
 pub use write::WriteTx;

@@ -7,4 +7,5 @@ mod exposition;
 mod http;
 mod process;
 mod reasons;
+mod replicas;
 mod shutdown;

@@ -6,16 +6,26 @@ mod catalogs;
 mod commits;
 mod decisions;
 mod erasing;
+mod following;
 mod members;
 mod opening;
 mod requests;
 mod roles;
+mod server;
 mod tenants;
 
 /// Runs every case on one kind of database, named as the function in [`backend`] that opens it.
 macro_rules! suite {
     ($backend:ident) => {
         mod $backend {
+            databases! { $backend:
+                following {
+                    every_change_is_told_once, pages_come_one_after_the_other,
+                    nothing_is_lost_among_many_writers, whoever_missed_what_was_trimmed_is_told,
+                    trimming_goes_in_pieces, a_restored_backup_is_a_new_epoch,
+                    a_commit_wakes_whoever_listens,
+                }
+            }
             cases! { $backend:
                 tenants {
                     what_is_written_is_read_back, ids_are_case_sensitive, are_listed_in_order,
@@ -64,12 +74,26 @@ macro_rules! suite {
     };
 }
 
+/// Cases that want more than one store on the database.
+macro_rules! databases {
+    ($backend:ident: $($module:ident { $($case:ident),* $(,)? })*) => {
+        $(mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let Some(database) = super::super::backend::$backend().await else { return };
+                super::super::$module::$case(&database).await;
+                database.store.close().await;
+            })*
+        })*
+    };
+}
+
 macro_rules! cases {
     ($backend:ident: $($module:ident { $($case:ident),* $(,)? })*) => {
         $(mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                let database = super::super::backend::$backend().await;
+                let Some(database) = super::super::backend::$backend().await else { return };
                 super::super::$module::$case(&database.store).await;
                 database.store.close().await;
             })*
@@ -78,3 +102,4 @@ macro_rules! cases {
 }
 
 suite!(sqlite);
+suite!(postgres);
