@@ -11,12 +11,12 @@ mod contract;
 mod entity;
 mod erase;
 mod error;
+mod facts;
 mod follow;
 mod holders;
 mod housekeeping;
 mod members;
 mod open;
-mod pools;
 mod reach;
 mod read;
 mod requests;
@@ -32,12 +32,12 @@ pub use cache::{CacheStats, Cached, FollowLimits, Following, Moment, Standing};
 pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;
+pub use facts::{PoolStats, newest_schema};
 pub use follow::{
     BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
 };
 pub use members::{MemberFilter, RoleCount, RoleMembers};
-pub use open::{DatabaseIdentity, OpenOptions, newest_schema};
-pub use pools::PoolStats;
+pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey};
 pub use source::{Seen, subject};

@@ -1,7 +1,7 @@
 //! The admin port: health through a server's life, and metrics that count what was done and name
 //! nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -397,6 +397,8 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     assert!(readers >= 1.0);
     assert_eq!(after.family("rolegate_build_info").values().copied().collect::<Vec<_>>(), [1.0]);
 
+    assert_documented(&after);
+
     // No id, name or other text of anybody's is in it, and labels are only these.
     let text = get(&admin, "/metrics").await.body;
     for id in [
@@ -438,6 +440,19 @@ async fn metrics_count_what_was_done_and_name_nobody() {
             "{family} has {labels:?}"
         );
     }
+}
+
+/// The page for operators explains every metric, and none that is not there.
+fn assert_documented(measured: &Exposition) {
+    let page = include_str!("../../../docs/operating.md");
+    let families: BTreeSet<String> = measured.labels().into_keys().collect();
+    let mentioned: BTreeSet<&str> = page
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("rolegate_"))
+        .map(|word| word.trim_end_matches("_total").trim_end_matches("_bucket"))
+        .collect();
+    let families: BTreeSet<&str> = families.iter().map(String::as_str).collect();
+    assert_eq!(mentioned, families);
 }
 
 #[tokio::test]
