@@ -65,6 +65,9 @@ pub struct BatchResult {
     pub archived: Vec<MemberId>,
     /// Those that were kept, because no active owner would be left, sorted.
     pub kept_owners: Vec<MemberId>,
+    /// Nobody was archived for being absent, because an item does not say which member it names.
+    #[serde(default)]
+    pub absent_unknown: bool,
 }
 
 /// One batch.
@@ -106,7 +109,11 @@ impl Members {
         if mode == BatchMode::AllOrNothing {
             changes.refuse_if_any_refused()?;
         }
-        let absent = if archive_absent {
+        let absent = if archive_absent && changes.unnamed {
+            // Anyone who seems absent may be the one whose id could not be read.
+            changes.result.absent_unknown = true;
+            Vec::new()
+        } else if archive_absent {
             absent_members(&operation, tenant, &changes.named).await?
         } else {
             Vec::new()
@@ -182,6 +189,7 @@ impl Sync {
     fn apply(self, items: Vec<Result<Upsert, (String, Vec<Violation>)>>) -> Changes {
         let mut changes = Changes {
             named: HashSet::new(),
+            unnamed: false,
             before: Vec::new(),
             after: Vec::new(),
             active_owners: self.active_owners,
@@ -189,12 +197,20 @@ impl Sync {
                 items: Vec::with_capacity(items.len()),
                 archived: Vec::new(),
                 kept_owners: Vec::new(),
+                absent_unknown: false,
             },
         };
         for (index, item) in items.into_iter().enumerate() {
             let (id, outcome) = match item {
                 Ok(item) => (item.id.to_string(), self.apply_one(index, item, &mut changes)),
-                Err((id, violations)) => (id, Err(Refusal::Invalid(violations))),
+                Err((id, violations)) => {
+                    // Whatever else is wrong with it, it names its member.
+                    match MemberId::parse(&id) {
+                        Ok(member) => _ = changes.named.insert(member),
+                        Err(_) => changes.unnamed = true,
+                    }
+                    (id, Err(Refusal::Invalid(violations)))
+                }
             };
             changes.result.items.push((id, outcome.unwrap_or_else(ItemOutcome::Refused)));
         }
@@ -262,6 +278,8 @@ impl Sync {
 /// What the items come to.
 struct Changes {
     named: HashSet<MemberId>,
+    /// Whether an item's id could not be read.
+    unnamed: bool,
     before: Vec<Member>,
     after: Vec<Member>,
     active_owners: u64,
