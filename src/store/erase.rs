@@ -104,15 +104,26 @@ impl WriteTx {
     }
 }
 
-/// Replaces every text that is the id, wherever it stands.
+/// Replaces the id of members that are told of: the value itself, one of a list, or what another
+/// thing has as its owner or member. Roles, teams and statuses can be called what a member is
+/// called, and are left alone.
 fn replace(value: &mut Value, id: &str, pseudonym: &str) {
     match value {
-        Value::String(text) if text == id => pseudonym.clone_into(text),
         Value::Array(values) => {
             values.iter_mut().for_each(|value| replace(value, id, pseudonym));
         }
+        // Only members have teams.
+        Value::Object(fields) if fields.contains_key("teams") => {
+            if let Some(Value::String(text)) = fields.get_mut("id")
+                && text == id
+            {
+                pseudonym.clone_into(text);
+            }
+        }
         Value::Object(fields) => {
-            fields.values_mut().for_each(|value| replace(value, id, pseudonym));
+            let members =
+                fields.iter_mut().filter(|(key, _)| ["owner", "member"].contains(&&***key));
+            members.for_each(|(_, value)| replace(value, id, pseudonym));
         }
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -120,17 +131,37 @@ fn replace(value: &mut Value, id: &str, pseudonym: &str) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn only_whole_texts_are_replaced() {
-        let mut value = serde_json::json!({
-            "id": "kim", "note": "kim was here", "teams": ["kim", "Kim"], "deep": [{ "m": "kim" }]
-        });
-        replace(&mut value, "kim", "x");
-        let expected = serde_json::json!({
-            "id": "x", "note": "kim was here", "teams": ["x", "Kim"], "deep": [{ "m": "x" }]
-        });
-        assert_eq!(value, expected);
+    fn only_ids_of_members_are_replaced() {
+        let member = |id: &str, other: &str| {
+            json!({
+                "id": id, "status": other, "roles": [other], "teams": [other, "Kim"], "note": other
+            })
+        };
+        for (mut value, expected) in [
+            (member("kim", "kim"), member("x", "kim")),
+            (member("Kim", "kim"), member("Kim", "kim")),
+            (json!([member("kim", "a"), member("lee", "kim")]), {
+                json!([member("x", "a"), member("lee", "kim")])
+            }),
+            (json!({ "id": "kim", "owner": member("kim", "a") }), {
+                json!({ "id": "kim", "owner": member("x", "a") })
+            }),
+            (json!({ "member": member("kim", "a"), "role": { "id": "kim" } }), {
+                json!({ "member": member("x", "a"), "role": { "id": "kim" } })
+            }),
+            // A role, a tenant, and where a deleted role's members went.
+            (json!({ "id": "kim", "name": "kim", "grants": [] }), {
+                json!({ "id": "kim", "name": "kim", "grants": [] })
+            }),
+            (json!({ "reassigned_to": "kim" }), json!({ "reassigned_to": "kim" })),
+        ] {
+            replace(&mut value, "kim", "x");
+            assert_eq!(value, expected);
+        }
     }
 }

@@ -57,7 +57,8 @@ macro_rules! suite {
                     only_tenants_in_use_are_viewed, pieces_come_with_the_revision_they_were_seen_at,
                 }
                 erasing {
-                    a_member_goes_from_the_trail, answers_that_name_a_member_are_forgotten,
+                    a_member_goes_from_the_trail, what_is_called_like_a_member_stays,
+                    answers_that_name_a_member_are_forgotten,
                 }
             }
         }
