@@ -1,7 +1,7 @@
 //! The few kinds of columns that the schema is made of.
 
 use sea_orm_migration::sea_orm::DbBackend;
-use sea_orm_migration::sea_query::ColumnDef;
+use sea_orm_migration::sea_query::{ColumnDef, Expr};
 
 /// Makes columns for one kind of database.
 #[derive(Clone, Copy)]
@@ -23,6 +23,18 @@ impl Columns {
         column.text();
         if self.0 == DbBackend::Postgres {
             column.extra("COLLATE \"C\"");
+        }
+        column
+    }
+
+    /// The number of the transaction that wrote the row. PostgreSQL gives it; on SQLite, where the
+    /// rows of a sequence become visible in its order, there is no need for one.
+    pub(crate) fn transaction(self, name: &'static str) -> ColumnDef {
+        let mut column = number(name);
+        if self.0 == DbBackend::Postgres {
+            column.default(Expr::cust("pg_current_xact_id()::text::bigint"));
+        } else {
+            column.default(0);
         }
         column
     }

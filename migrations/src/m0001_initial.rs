@@ -1,7 +1,7 @@
 //! Everything that the first release keeps.
 
 use sea_orm_migration::async_trait::async_trait;
-use sea_orm_migration::sea_orm::DbErr;
+use sea_orm_migration::sea_orm::{DbBackend, DbErr};
 use sea_orm_migration::sea_query::{
     ForeignKey, ForeignKeyAction, ForeignKeyCreateStatement, Index, IndexCreateStatement, Query,
     Table, TableCreateStatement,
@@ -40,6 +40,10 @@ impl MigrationTrait for Migration {
         for index in indexes() {
             manager.create_index(index).await?;
         }
+        if columns.0 == DbBackend::Postgres {
+            // What followers look for. SQLite goes by `seq` alone.
+            manager.create_index(index("ix_changes_tx", "changes", &["tx", "seq"])).await?;
+        }
         identify(manager).await
     }
 
@@ -48,7 +52,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// What the database is: set once, here, and never by a later migration.
+/// What the database says about itself, by key.
 fn meta(columns: Columns) -> TableCreateStatement {
     Table::create()
         .table("meta")
@@ -146,6 +150,7 @@ fn changes(columns: Columns) -> TableCreateStatement {
     Table::create()
         .table("changes")
         .col(sequence("seq"))
+        .col(columns.transaction("tx"))
         .col(columns.key("tenant_id"))
         .col(number("revision"))
         .col(text("touched"))
@@ -226,12 +231,18 @@ fn indexes() -> Vec<IndexCreateStatement> {
     ]
 }
 
-/// Gives the database its id, its first epoch, and the key that page tokens are signed with.
+/// Gives the database its id, its first epoch, the key that page tokens are signed with, and what
+/// else it says about itself.
 async fn identify(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     for (key, value) in [
         ("database_id", random_hex::<16>()?),
         ("epoch", "1".to_owned()),
         ("signing_key", random_hex::<32>()?),
+        // A later migration that older programs can live with leaves this; one that they cannot
+        // live with sets it to its own number.
+        ("oldest_reader", "1".to_owned()),
+        // Nothing was trimmed so far.
+        ("trimmed", "0:0".to_owned()),
     ] {
         let mut insert = Query::insert();
         insert.into_table("meta").columns(["key", "value"]);
@@ -287,7 +298,6 @@ fn index(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sea_orm_migration::sea_orm::DbBackend;
 
     fn sql(backend: DbBackend) -> String {
         backend.build(&members(Columns(backend))).to_string()

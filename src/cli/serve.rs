@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rolegate::server::{self, CatalogFile, Config};
-use rolegate::store::OpenOptions;
+use rolegate::store::{FollowLimits, OpenOptions};
 use tokio::net::TcpListener;
 
 use super::Failure;
@@ -39,6 +39,13 @@ pub(super) struct ServeArgs {
     /// What the caches may take, in MiB.
     #[arg(long, env = "ROLEGATE_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     cache_mib: u64,
+    /// A revoke is seen by decisions within this many milliseconds of its commit, by whatever process
+    /// it was made, while the database answers.
+    #[arg(long, env = "ROLEGATE_MAX_STALENESS_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
+    max_staleness_ms: u64,
+    /// How long to go on deciding from what is cached when the database does not answer, in seconds.
+    #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
+    outage_grace: u64,
     /// How many connections may read the database at the same time.
     #[arg(long, env = "ROLEGATE_DATABASE_READERS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     database_readers: u32,
@@ -76,13 +83,18 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     })?;
     let config = Config {
         database: OpenOptions {
-            readers: args.database_readers,
+            connections: args.database_readers,
             ..OpenOptions::new(args.database.database_url)
         },
         catalogs,
         dev: args.dev,
         demo: args.demo,
         cache_bytes: args.cache_mib << 20,
+        follow: FollowLimits {
+            staleness: Duration::from_millis(args.max_staleness_ms),
+            outage_grace: Duration::from_secs(args.outage_grace),
+            ..FollowLimits::default()
+        },
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),
         drain_delay: Duration::from_secs(args.drain_delay),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::OpenOptions;
+use crate::store::{FollowLimits, OpenOptions};
 
 /// A catalog besides those that ship with the program.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub demo: bool,
     /// What the caches may take, in bytes.
     pub cache_bytes: u64,
+    /// How old what is cached may be, and how long to go on without the database.
+    pub follow: FollowLimits,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
     /// The longest that a request may take.
@@ -47,6 +49,7 @@ impl Config {
             dev: false,
             demo: false,
             cache_bytes: 256 << 20,
+            follow: FollowLimits::default(),
             max_message_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,

@@ -25,6 +25,7 @@ use crate::grpc::{
 };
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
+use crate::service::follow::Follower;
 use crate::service::members::Members;
 use crate::service::roles::Roles;
 use crate::service::seal::Seal;
@@ -90,13 +91,17 @@ pub struct Services {
     pub tenants: Tenants,
     /// Members.
     pub members: Members,
+    /// The cache that decisions come from.
+    pub cache: Arc<Cached>,
+    /// The database's consistency tokens.
+    pub tokens: Tokens,
 }
 
 impl Services {
     /// Puts the use cases together, with a cache that hears of every change.
     #[must_use]
-    pub fn new(store: &SqlStore, cache_bytes: u64) -> Self {
-        let cached = Arc::new(Cached::new(store.clone(), cache_bytes, told_of_everything()));
+    pub fn new(store: &SqlStore, cache_bytes: u64, limits: FollowLimits) -> Self {
+        let cached = Arc::new(Cached::new(store.clone(), cache_bytes, limits));
         let listener: Arc<dyn ChangeListener> = Arc::clone(&cached) as _;
         if store.set_listener(listener).is_err() {
             // The cache that listens already stays right; this one would not.
@@ -105,18 +110,14 @@ impl Services {
         let tokens = Tokens::new(store.identity());
         let seal = Seal::new(store.identity().signing_key);
         Services {
-            decisions: Decisions::new(cached, tokens.clone()),
+            decisions: Decisions::new(Arc::clone(&cached), tokens.clone()),
             roles: Roles::new(store.clone(), tokens.clone(), seal.clone()),
             tenants: Tenants::new(store.clone(), tokens.clone(), seal.clone()),
-            members: Members::new(store.clone(), tokens, seal),
+            members: Members::new(store.clone(), tokens.clone(), seal),
+            cache: cached,
+            tokens,
         }
     }
-}
-
-/// One process on one file: the store tells the cache of every change itself, so what is cached is
-/// current however long ago anybody asked the database.
-fn told_of_everything() -> FollowLimits {
-    FollowLimits { staleness: Duration::MAX, ..FollowLimits::default() }
 }
 
 /// Serves on a listener until `shutdown` completes, then drains and closes the database.
@@ -138,7 +139,11 @@ pub async fn run(
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
-    let services = Services::new(&store, config.cache_bytes);
+    let services = Services::new(&store, config.cache_bytes, config.follow);
+    // Before anything is cached: what is cached from now on is followed from now on.
+    let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
+    let follower = Follower::start(store.clone(), cache, tokens).await?;
+    let follower = tokio::spawn(follower.run());
     if config.demo {
         demo::fill(&services).await?;
     }
@@ -205,6 +210,7 @@ pub async fn run(
         }
     };
     housekeeping.abort();
+    follower.abort();
     store.close().await;
     tracing::info!("stopped");
     served.map_err(transport)?.map_err(transport)

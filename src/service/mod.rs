@@ -7,6 +7,7 @@ pub mod caller;
 pub mod decide;
 mod error;
 pub mod explain;
+pub mod follow;
 pub mod members;
 pub mod move_catalog;
 pub mod page;

@@ -49,7 +49,7 @@ impl SqlStore {
             .on_conflict(
                 OnConflict::columns([Column::CatalogId, Column::Version]).do_nothing().to_owned(),
             )
-            .exec_without_returning(&self.inner.writer)
+            .exec_without_returning(&self.inner.writers)
             .await?;
         if inserted > 0 {
             return Ok(RecordOutcome::New);

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr, SqlxError};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 
 use super::StoreError;
 
@@ -13,7 +14,10 @@ pub enum OpenError {
     #[error("a database in memory loses everything; give a file: sqlite:///var/lib/rolegate.db")]
     InMemory,
     /// The URL names a kind of database that this program cannot use.
-    #[error("the database URL must begin with sqlite: and name a file")]
+    #[error(
+        "the database URL must begin with sqlite: and name a file, or be of the form \
+         postgres://user@host/database"
+    )]
     UnsupportedUrl,
     /// The URL's parameters make no sense.
     #[error("the database URL cannot be understood: {0}")]
@@ -59,14 +63,84 @@ pub enum OpenError {
         .0.join(", ")
     )]
     NewerSchema(Vec<String>),
+    /// The server does not answer.
+    #[error("the database server at {place} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where it should be.
+        place: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The server does not let this user in.
+    #[error(
+        "the database server at {place} does not let {user} in: {reason}. The password goes into \
+         ROLEGATE_DATABASE_PASSWORD, or into a file that --database-password-file names"
+    )]
+    NotAdmitted {
+        /// Where it is.
+        place: String,
+        /// Who wanted in.
+        user: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The server is there, the database is not.
+    #[error("the database server at {place} has no database {name}; create it first")]
+    NoDatabase {
+        /// Where it is.
+        place: String,
+        /// What was asked for.
+        name: String,
+    },
+    /// Too old a server.
+    #[error("the database server is PostgreSQL {0}; version 14 or newer is needed")]
+    OldServer(i32),
+    /// A server that only follows another one.
+    #[error("the database server at {0} is a read-only standby; name the primary server")]
+    Standby(String),
+    /// A schema without what says which database it is.
+    #[error("the database does not say which one it is: its meta table is damaged")]
+    NoIdentity,
+    /// Its transaction numbers come from another server: it was restored from a dump.
+    #[error(
+        "the database was restored from a backup; run `rolegate migrate --after-restore` so that \
+         nobody goes on with what was after the backup"
+    )]
+    Restored,
     /// Anything else.
     #[error("the database cannot be opened: {0}")]
     Failed(String),
 }
 
 impl OpenError {
+    /// What an error while connecting to a server means.
+    pub(super) fn from_connecting(
+        place: String,
+        server: &PgConnectOptions,
+        error: &SqlxError,
+    ) -> Self {
+        let answer = error.as_database_error();
+        match answer.and_then(|answer| answer.code()).as_deref() {
+            Some("28000" | "28P01") => OpenError::NotAdmitted {
+                place,
+                user: server.get_username().to_owned(),
+                reason: error.to_string(),
+            },
+            Some("3D000") => OpenError::NoDatabase {
+                place,
+                name: server.get_database().unwrap_or(server.get_username()).to_owned(),
+            },
+            _ => OpenError::Unreachable { place, reason: error.to_string() },
+        }
+    }
+
+    /// What an error while preparing the database on a server means.
+    pub(super) fn from_server(error: &DbErr) -> Self {
+        OpenError::Failed(operators_words(error))
+    }
+
     /// What an error while opening this file means.
-    pub(super) fn from_database(path: PathBuf, error: &DbErr) -> Self {
+    pub(super) fn from_file(path: PathBuf, error: &DbErr) -> Self {
         match sqlite_code(error) {
             Some(sqlite::READ_ONLY) => OpenError::ReadOnly(path),
             Some(sqlite::NOT_A_DATABASE) => OpenError::NotADatabase(path),
@@ -107,10 +181,35 @@ impl From<DbErr> for StoreError {
         };
         let damaged = matches!(sqlite_code(&error), Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE));
         if not_understood || damaged {
-            StoreError::Corrupt(error.to_string())
+            StoreError::Corrupt(operators_words(&error))
         } else {
-            StoreError::Unavailable(error.to_string())
+            StoreError::Unavailable(operators_words(&error))
         }
+    }
+}
+
+/// What an error says, without addresses, SQL and values.
+fn operators_words(error: &DbErr) -> String {
+    if let DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) = error {
+        return "no connection became free in time, or the server cannot be reached".to_owned();
+    }
+    if let DbErr::Custom(said) = error {
+        return said.clone();
+    }
+    let answer = driver_error(error).and_then(SqlxError::as_database_error);
+    match answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()) {
+        Some(answer) => match answer.code() {
+            // What happened to the server or the connection: these messages are about neither
+            // statement nor data. The others can quote both.
+            code if ["08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+            {
+                format!("{} (SQLSTATE {code})", answer.message())
+            }
+            code => format!("the server refused a statement (SQLSTATE {code})"),
+        },
+        None => error.to_string(),
     }
 }
 

@@ -33,7 +33,7 @@ impl SqlStore {
     pub async fn forget_expired_requests(&self, now: Timestamp) -> Result<u64, StoreError> {
         let expired =
             idempotency::Entity::delete_many().filter(idempotency::COLUMN.expires_at.lte(now.0));
-        Ok(expired.exec(&self.inner.writer).await?.rows_affected)
+        Ok(expired.exec(&self.inner.writers).await?.rows_affected)
     }
 
     /// Deletes the changes that were made before this time, and says how many.
@@ -42,7 +42,7 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn trim_changes(&self, before: Timestamp) -> Result<u64, StoreError> {
         let old = change::Entity::delete_many().filter(change::COLUMN.created_at.lt(before.0));
-        Ok(old.exec(&self.inner.writer).await?.rows_affected)
+        Ok(old.exec(&self.inner.writers).await?.rows_affected)
     }
 
     /// Deletes the audit events from before this time, and says how many.
@@ -51,6 +51,6 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn trim_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
         let old = audit::Entity::delete_many().filter(audit::COLUMN.at.lt(before.0));
-        Ok(old.exec(&self.inner.writer).await?.rows_affected)
+        Ok(old.exec(&self.inner.writers).await?.rows_affected)
     }
 }

@@ -4,12 +4,14 @@
 //! is one change of one tenant, and everything that a `ReadTx` can read can be read in it too.
 
 mod audit;
+mod bounded;
 mod cache;
 mod catalogs;
 mod contract;
 mod entity;
 mod erase;
 mod error;
+mod follow;
 mod holders;
 mod housekeeping;
 mod members;
@@ -19,6 +21,7 @@ mod requests;
 mod rows;
 mod source;
 mod sql;
+mod wake;
 mod write;
 
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
@@ -26,10 +29,14 @@ pub use cache::{CacheStats, Cached, FollowLimits, Following, Moment, Standing};
 pub use catalogs::RecordOutcome;
 pub use contract::*;
 pub use error::OpenError;
+pub use follow::{
+    BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
+};
 pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey};
 pub use source::{Seen, subject};
 pub use sql::SqlStore;
+pub use wake::Wakeups;
 pub use write::WriteTx;

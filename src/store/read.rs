@@ -1,11 +1,9 @@
 //! Reading at one state: tenants and roles. Members are in [`super::members`], the audit trail in
 //! [`super::audit`], answers to repeated requests in [`super::requests`].
 
-use sea_orm::{
-    DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait,
-};
+use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
+use super::bounded::Transaction;
 use super::entity::{change, role, tenant};
 use super::rows::{ACTIVE, PURGED, count, from_json, stored};
 use super::{Change, StoreError};
@@ -21,7 +19,7 @@ pub(super) const CHUNK: usize = 1000;
 /// A read transaction: everything it says is of one state. Dropping it ends it.
 #[derive(Debug)]
 pub struct ReadTx {
-    pub(super) tx: DatabaseTransaction,
+    pub(super) tx: Transaction,
 }
 
 impl ReadTx {

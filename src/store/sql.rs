@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, EntityTrait, QuerySelect, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::{EntityTrait, QuerySelect, SqliteTransactionMode, TransactionOptions};
 
+use super::bounded::{Connections, Transaction};
 use super::entity::tenant;
+use super::wake::Waker;
 use super::{
     AuditEntry, Change, ChangeListener, DatabaseIdentity, OpenError, OpenOptions, ReadTx,
     StoreError, WriteTx, audit, open,
@@ -24,11 +23,11 @@ pub struct SqlStore {
 }
 
 pub(super) struct Inner {
-    pub(super) readers: DatabaseConnection,
-    /// One connection only on SQLite, so that writers wait for each other in the order they came
-    /// instead of spinning on the file's lock.
-    pub(super) writer: DatabaseConnection,
+    pub(super) readers: Connections,
+    pub(super) writers: Connections,
+    pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
+    pub(super) waker: Waker,
     listener: OnceLock<Arc<dyn ChangeListener>>,
     pub(super) catalogs: RwLock<BTreeMap<CatalogRef, Arc<Catalog>>>,
 }
@@ -45,11 +44,13 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do about it.
     pub async fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let open::Opened { readers, writer, identity } = open::open(options).await?;
+        let open::Opened { readers, writers, followers, identity } = open::open(options).await?;
         Ok(SqlStore {
             inner: Arc::new(Inner {
+                waker: Waker::new(&followers),
                 readers,
-                writer,
+                writers,
+                followers,
                 identity,
                 listener: OnceLock::new(),
                 catalogs: RwLock::default(),
@@ -78,19 +79,24 @@ impl SqlStore {
         if let Some(listener) = self.inner.listener.get() {
             listener.committed(change);
         }
+        // Those who follow have waited long enough already.
+        self.notify();
     }
 
     pub(super) fn uncertain(&self, tenant: &TenantId) {
         if let Some(listener) = self.inner.listener.get() {
             listener.uncertain(tenant);
         }
+        self.notify();
     }
 
     /// Waits for what is running, then closes all connections.
     pub async fn close(&self) {
         // The writer goes last: whoever closes a SQLite file last tidies it up.
-        for connection in [&self.inner.readers, &self.inner.writer] {
-            if let Err(error) = connection.close_by_ref().await {
+        let Inner { followers, readers, writers, waker, .. } = &*self.inner;
+        waker.stop();
+        for connections in [followers, readers, writers] {
+            if let Err(error) = connections.inner().close_by_ref().await {
                 tracing::warn!(%error, "closing the database");
             }
         }
@@ -101,7 +107,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Unavailable`]
     pub async fn read(&self) -> Result<ReadTx, StoreError> {
-        Ok(ReadTx { tx: self.inner.readers.begin().await? })
+        Ok(ReadTx { tx: self.inner.readers.begin(TransactionOptions::default()).await? })
     }
 
     /// Begins a change of one tenant, which may not exist yet, once every change of it that is
@@ -134,12 +140,12 @@ impl SqlStore {
         Ok(tx.tx.commit().await?)
     }
 
-    async fn begin_write(&self) -> Result<DatabaseTransaction, StoreError> {
+    async fn begin_write(&self) -> Result<Transaction, StoreError> {
         let options = TransactionOptions {
             // A transaction that reads first and writes later could find that it may not.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.inner.writer.begin_with_options(options).await?)
+        Ok(self.inner.writers.begin(options).await?)
     }
 }

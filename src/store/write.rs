@@ -230,6 +230,7 @@ impl WriteTx {
         }
         let row = change::ActiveModel {
             seq: NotSet,
+            tx: NotSet,
             tenant_id: Set(self.id.to_string()),
             revision: Set(stored(revision)),
             touched: Set(to_json(&touched, "changes.touched")?),

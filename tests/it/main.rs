@@ -11,6 +11,7 @@ mod architecture;
 mod cache;
 mod domain;
 mod e2e;
+mod postgres;
 mod properties;
 mod reference;
 mod store;

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key)]
     pub seq: i64,
+    pub tx: i64,
     pub tenant_id: String,
     pub revision: i64,
     pub touched: String,

@@ -1,5 +1,16 @@
 use sea_orm::entity::prelude::*;
 
+/// Which database this is.
+pub(in crate::store) const DATABASE_ID: &str = "database_id";
+/// Grows when the database is restored from a backup.
+pub(in crate::store) const EPOCH: &str = "epoch";
+/// What page tokens are signed with.
+pub(in crate::store) const SIGNING_KEY: &str = "signing_key";
+/// The number of the oldest schema whose programs can still work with this one.
+pub(in crate::store) const OLDEST_READER: &str = "oldest_reader";
+/// The last of the changes that were trimmed, as `tx:seq`.
+pub(in crate::store) const TRIMMED: &str = "trimmed";
+
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "meta")]

@@ -14,14 +14,37 @@ use tempfile::TempDir;
 /// A new database.
 pub(super) struct Database {
     pub(super) store: SqlStore,
+    /// What opens it again.
+    pub(super) options: OpenOptions,
     /// Deleted with the test.
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
-pub(super) async fn sqlite() -> Database {
+impl Database {
+    /// Another store on the same database, as another replica has it.
+    pub(super) async fn replica(&self) -> SqlStore {
+        SqlStore::open(&self.options).await.unwrap()
+    }
+}
+
+/// `None` where there is no such database.
+pub(super) async fn sqlite() -> Option<Database> {
     let directory = tempfile::tempdir().unwrap();
-    let store = SqlStore::open(&sqlite_options(&directory)).await.unwrap();
-    Database { store, _directory: directory }
+    let options = sqlite_options(&directory);
+    let store = SqlStore::open(&options).await.unwrap();
+    Some(Database { store, options, _directory: Some(directory) })
+}
+
+pub(super) async fn postgres() -> Option<Database> {
+    let cluster = crate::postgres::shared()?;
+    let options = postgres_options(&cluster.url(&cluster.create_database()));
+    let store = SqlStore::open(&options).await.unwrap();
+    Some(Database { store, options, _directory: None })
+}
+
+/// With leave to migrate.
+pub(super) fn postgres_options(url: &str) -> OpenOptions {
+    OpenOptions { migrate: true, ..OpenOptions::new(url) }
 }
 
 pub(super) fn sqlite_options(directory: &TempDir) -> OpenOptions {

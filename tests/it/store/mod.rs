@@ -70,7 +70,7 @@ macro_rules! cases {
         $(mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                let database = super::super::backend::$backend().await;
+                let Some(database) = super::super::backend::$backend().await else { return };
                 super::super::$module::$case(&database.store).await;
                 database.store.close().await;
             })*
@@ -79,3 +79,4 @@ macro_rules! cases {
 }
 
 suite!(sqlite);
+suite!(postgres);

@@ -122,17 +122,25 @@ async fn only_its_owner_may_read_it() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// While a new version is rolled out, the old one goes on with the new schema, if that says so.
 #[tokio::test]
-async fn a_newer_schema_is_refused_and_left_alone() {
+async fn a_newer_schema_is_opened_if_it_says_that_this_program_can_read_it() {
     let directory = tempfile::tempdir().unwrap();
     let options = made(&directory).await;
     execute(&options, "INSERT INTO seaql_migrations VALUES ('m9999_future', 0)").await;
     for migrate in [true, false] {
-        let error = refused(&OpenOptions { migrate, ..options.clone() }).await;
-        assert!(
-            matches!(&error, OpenError::NewerSchema(names) if names == &["m9999_future"]),
-            "{error:?}"
-        );
+        SqlStore::open(&OpenOptions { migrate, ..options.clone() }).await.unwrap().close().await;
+    }
+    for says in ["= '2'", "= 'nonsense'"] {
+        let spoil = format!("UPDATE meta SET value {says} WHERE key = 'oldest_reader'");
+        execute(&options, &spoil).await;
+        for migrate in [true, false] {
+            let error = refused(&OpenOptions { migrate, ..options.clone() }).await;
+            assert!(
+                matches!(&error, OpenError::NewerSchema(names) if names == &["m9999_future"]),
+                "{error:?}"
+            );
+        }
     }
 }
 

@@ -1,0 +1,426 @@
+//! Following what is committed, by this process or another: for caches, which want every change as
+//! soon as it is visible, and for Watch, which wants them in an order that nothing overtakes.
+//!
+//! On PostgreSQL, sequence numbers become visible in any order: a transaction may take one, and
+//! commit after others with higher ones. So changes also carry the number of their transaction, and
+//! a snapshot says exactly which transactions are visible in it: those below `next` that were not
+//! `running`. SQLite has one writer, and there the sequence itself is such a number.
+
+use std::str::FromStr;
+
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryResult, Statement, Value};
+
+use super::bounded::Connections;
+use super::entity::meta;
+use super::rows::{corrupt, count, from_json, stored};
+use super::{Change, SqlStore, StoreError};
+use crate::domain::Timestamp;
+use crate::domain::ids::TenantId;
+
+/// Where a change stands in the order of [`SqlStore::ordered_changes`]: by transaction, then by
+/// sequence number. Never the same in two databases or epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ChangePosition {
+    /// The number of the transaction that made it; 0 on SQLite.
+    pub tx: u64,
+    /// Its sequence number; never the same twice.
+    pub seq: u64,
+}
+
+impl std::fmt::Display for ChangePosition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.tx, self.seq)
+    }
+}
+
+/// It cannot be read as `tx:seq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a position of a change")]
+pub struct BadPosition;
+
+impl FromStr for ChangePosition {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let (tx, seq) = text.split_once(':').ok_or(BadPosition)?;
+        let number = |text: &str| text.parse().map_err(|_| BadPosition);
+        Ok(ChangePosition { tx: number(tx)?, seq: number(seq)? })
+    }
+}
+
+/// A committed change, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequencedChange {
+    /// Where it stands.
+    pub position: ChangePosition,
+    /// What it is.
+    pub change: Change,
+    /// When it was made, by the clock of whoever made it.
+    pub at: Timestamp,
+}
+
+/// What a follower has seen: every change that was visible at some moment, and no other.
+///
+/// As big as the number of transactions that were running then, which the server's
+/// `max_connections` bounds, however long one of them stays open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowCursor {
+    epoch: u64,
+    seen: Snapshot,
+}
+
+/// What became visible since a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// Each of them once. Those of one tenant can come in any order; their revisions count.
+    pub changes: Vec<SequencedChange>,
+    /// Where to go on.
+    pub next: FollowCursor,
+    /// There is more, now: the limit was reached.
+    pub more: bool,
+    /// Every change up to here that will ever be visible is visible.
+    pub horizon: ChangePosition,
+    /// Changes may be missing: some were trimmed before they were seen, or the database was
+    /// restored. Whatever was derived from changes must be dropped; `next` goes on from now, and
+    /// `changes` is empty.
+    pub gap: bool,
+    /// The database's epoch now.
+    pub epoch: u64,
+}
+
+/// A page of changes in their final order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderedChanges {
+    /// In the order of their positions.
+    pub changes: Vec<SequencedChange>,
+    /// Where to go on: behind all that is in here, and all that was skipped for good.
+    pub next: ChangePosition,
+    /// There is more, now: the limit was reached.
+    pub more: bool,
+    /// Changes behind the position that was asked for are missing: they were trimmed, or the
+    /// position lies ahead of this database, which was restored. `changes` is empty.
+    pub gap: bool,
+    /// The database's epoch now. Positions of another one mean nothing.
+    pub epoch: u64,
+}
+
+impl SqlStore {
+    /// A cursor that has seen what is visible now.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn follow_start(&self) -> Result<FollowCursor, StoreError> {
+        let everything = Snapshot { oldest: 0, next: 0, running: Vec::new() };
+        let (state, _) = self.look(&unseen(self.backend(), &everything, 0)).await?;
+        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot })
+    }
+
+    /// What became visible since the cursor, at most `limit` changes: as soon as it is, whatever
+    /// else is still running, and each change once.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn follow(&self, cursor: &FollowCursor, limit: u64) -> Result<Followed, StoreError> {
+        let backend = self.backend();
+        let (state, changes) = self.look(&unseen(backend, &cursor.seen, limit)).await?;
+        let State { snapshot, epoch, trimmed } = state;
+        let horizon = snapshot.horizon(backend);
+        let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
+        if epoch != cursor.epoch
+            || cursor.seen.misses(number_of(backend, trimmed), &snapshot, returned)
+        {
+            let next = FollowCursor { epoch, seen: snapshot };
+            let changes = Vec::new();
+            return Ok(Followed { changes, next, more: false, horizon, gap: true, epoch });
+        }
+        let full = changes.len() as u64 >= limit;
+        let seen = match changes.last() {
+            Some(last) if full => {
+                cursor.seen.advanced_to(number_of(backend, last.position), &snapshot)
+            }
+            _ => snapshot,
+        };
+        let next = FollowCursor { epoch, seen };
+        Ok(Followed { changes, next, more: full, horizon, gap: false, epoch })
+    }
+
+    /// The changes behind a position, in an order that no change will ever get into the middle of.
+    /// They wait for every transaction that was running when they were committed, in whatever
+    /// database of the server.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn ordered_changes(
+        &self,
+        after: ChangePosition,
+        limit: u64,
+    ) -> Result<OrderedChanges, StoreError> {
+        let backend = self.backend();
+        let (state, changes) = self.look(&settled(backend, after, limit)).await?;
+        let State { snapshot, epoch, trimmed } = state;
+        let horizon = snapshot.horizon(backend);
+        if after < trimmed || after > horizon {
+            let changes = Vec::new();
+            return Ok(OrderedChanges { changes, next: horizon, more: false, gap: true, epoch });
+        }
+        let more = changes.len() as u64 >= limit;
+        let next = match changes.last() {
+            Some(last) if more => last.position,
+            _ => horizon,
+        };
+        Ok(OrderedChanges { changes, next, more, gap: false, epoch })
+    }
+
+    /// Behind every change that is settled now: where a Watch begins that wants no past.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn ordered_end(&self) -> Result<(ChangePosition, u64), StoreError> {
+        let backend = self.backend();
+        let (state, _) = self.look(&settled(backend, ChangePosition::default(), 0)).await?;
+        Ok((state.snapshot.horizon(backend), state.epoch))
+    }
+
+    /// The database's epoch now, which changes when a backup is restored. Compare
+    /// [`Self::identity`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn current_epoch(&self) -> Result<u64, StoreError> {
+        let row = meta::Entity::find_by_id(meta::EPOCH).one(self.followers()).await?;
+        row.and_then(|row| row.value.parse().ok()).ok_or_else(|| corrupt("meta.value", meta::EPOCH))
+    }
+
+    fn followers(&self) -> &Connections {
+        &self.inner.followers
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.followers().get_database_backend()
+    }
+
+    /// One statement, so that the state is the one in which exactly these changes are visible.
+    async fn look(
+        &self,
+        statement: &Statement,
+    ) -> Result<(State, Vec<SequencedChange>), StoreError> {
+        let rows = self.followers().query_all_raw(statement.clone()).await?;
+        let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
+        let state = State::try_from(first)?;
+        let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
+        Ok((state, changes.collect::<Result<_, _>>()?))
+    }
+}
+
+/// What orders visibility.
+fn number_of(backend: DbBackend, position: ChangePosition) -> u64 {
+    if backend == DbBackend::Postgres { position.tx } else { position.seq }
+}
+
+/// Which transactions are visible: all below `next`, but for those that were running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snapshot {
+    /// All below this have ended.
+    oldest: u64,
+    next: u64,
+    running: Vec<u64>,
+}
+
+impl Snapshot {
+    fn has_ended(&self, number: u64) -> bool {
+        number < self.next && !self.running.contains(&number)
+    }
+
+    /// Whether something that this snapshot had not seen was trimmed before `now`. Of what was still
+    /// running it is not known whether it made changes at all; if it has ended since, left nothing,
+    /// and was overtaken by trimming, it counts as missed.
+    fn misses(&self, trimmed: u64, now: &Snapshot, returned: impl Fn(u64) -> bool) -> bool {
+        now.next < self.next
+            || trimmed >= self.next
+            || self
+                .running
+                .iter()
+                .any(|&number| number <= trimmed && now.has_ended(number) && !returned(number))
+    }
+
+    /// This snapshot plus what `now` sees up to a number. A transaction makes one change, so a number
+    /// is never seen in part.
+    fn advanced_to(&self, number: u64, now: &Snapshot) -> Snapshot {
+        let next = self.next.max(number + 1);
+        let mut running: Vec<u64> = self
+            .running
+            .iter()
+            .copied()
+            .filter(|&running| running > number || !now.has_ended(running))
+            .chain(
+                now.running.iter().copied().filter(|running| (self.next..next).contains(running)),
+            )
+            .collect();
+        running.sort_unstable();
+        let oldest = running.first().copied().unwrap_or(next);
+        Snapshot { oldest, next, running }
+    }
+
+    fn horizon(&self, backend: DbBackend) -> ChangePosition {
+        if backend == DbBackend::Postgres {
+            // In front of the oldest transaction that may still commit.
+            ChangePosition { tx: self.oldest, seq: 0 }
+        } else {
+            ChangePosition { tx: 0, seq: self.next.saturating_sub(1) }
+        }
+    }
+}
+
+/// The form of `pg_snapshot`: `oldest:next:running,running`.
+impl FromStr for Snapshot {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let mut parts = text.split(':');
+        let mut part = || parts.next().ok_or(BadPosition);
+        let number = |text: &str| text.parse::<u64>().map_err(|_| BadPosition);
+        let (oldest, next) = (number(part()?)?, number(part()?)?);
+        let running = part()?.split(',').filter(|text| !text.is_empty()).map(number);
+        Ok(Snapshot { oldest, next, running: running.collect::<Result<_, _>>()? })
+    }
+}
+
+/// What the database says about itself, at the moment of the changes that come with it.
+struct State {
+    snapshot: Snapshot,
+    epoch: u64,
+    trimmed: ChangePosition,
+}
+
+impl TryFrom<&QueryResult> for State {
+    type Error = StoreError;
+
+    fn try_from(row: &QueryResult) -> Result<Self, StoreError> {
+        let (snapshot, epoch, trimmed): (String, String, String) =
+            (row.try_get("", "snapshot")?, row.try_get("", "epoch")?, row.try_get("", "trimmed")?);
+        Ok(State {
+            snapshot: snapshot.parse().map_err(|_| corrupt("snapshot", "changes"))?,
+            epoch: epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?,
+            trimmed: trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?,
+        })
+    }
+}
+
+/// `None` for the row that is there when there are no changes.
+fn sequenced(row: &QueryResult) -> Result<Option<SequencedChange>, StoreError> {
+    let Some(seq) = row.try_get::<Option<i64>>("", "seq")? else { return Ok(None) };
+    let key = seq.to_string();
+    let (tx, tenant, revision): (i64, String, i64) =
+        (row.try_get("", "tx")?, row.try_get("", "tenant_id")?, row.try_get("", "revision")?);
+    let (touched, at): (String, i64) =
+        (row.try_get("", "touched")?, row.try_get("", "created_at")?);
+    Ok(Some(SequencedChange {
+        position: ChangePosition {
+            tx: count(tx, "changes.tx", &key)?,
+            seq: count(seq, "changes.seq", &key)?,
+        },
+        change: Change {
+            tenant: TenantId::trusted(&tenant),
+            revision: count(revision, "changes.revision", &key)?,
+            touched: from_json(&touched, "changes.touched", &key)?,
+        },
+        at: Timestamp(at),
+    }))
+}
+
+/// The changes that are visible now and were not in that snapshot.
+fn unseen(backend: DbBackend, seen: &Snapshot, limit: u64) -> Statement {
+    let (next, limit) = (stored(seen.next), stored(limit));
+    if backend != DbBackend::Postgres {
+        let sql = format!(
+            "{SQLITE_STATE} LEFT JOIN (SELECT * FROM changes WHERE seq >= ? ORDER BY seq LIMIT ?) c \
+             ON true ORDER BY c.seq"
+        );
+        return Statement::from_sql_and_values(backend, sql, [next.into(), limit.into()]);
+    }
+    // What was running is looked up one by one: a transaction that stays open for hours must not
+    // have everything since then read again and again.
+    let sql = format!(
+        "{POSTGRES_STATE} LEFT JOIN ( \
+           (SELECT * FROM changes WHERE tx >= $1 ORDER BY tx, seq LIMIT $3) UNION ALL \
+           (SELECT * FROM changes WHERE tx = ANY (string_to_array($2, ',')::bigint[]) AND tx < $1) \
+           ORDER BY tx, seq LIMIT $3 \
+         ) c ON true ORDER BY c.tx, c.seq"
+    );
+    let running: Vec<_> = seen.running.iter().map(u64::to_string).collect();
+    let values: [Value; 3] = [next.into(), running.join(",").into(), limit.into()];
+    Statement::from_sql_and_values(backend, sql, values)
+}
+
+/// The changes behind a position that nothing can get in front of any more.
+///
+/// A transaction that is visible later is not among those that had ended by now, so its number is at
+/// least that of the oldest running one, and all that is returned is below that. By sequence number
+/// alone it would not hold: a number is taken long before the commit, and a transaction that began
+/// earlier may take a higher one.
+fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
+    let (tx, seq, limit) = (stored(after.tx), stored(after.seq), stored(limit));
+    if backend != DbBackend::Postgres {
+        let sql = format!(
+            "{SQLITE_STATE} LEFT JOIN (SELECT * FROM changes WHERE seq > ? ORDER BY seq LIMIT ?) c \
+             ON true ORDER BY c.seq"
+        );
+        return Statement::from_sql_and_values(backend, sql, [seq.into(), limit.into()]);
+    }
+    let sql = format!(
+        "{POSTGRES_STATE} LEFT JOIN ( \
+           SELECT * FROM changes WHERE (tx, seq) > ($1, $2) \
+           AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+           ORDER BY tx, seq LIMIT $3 \
+         ) c ON true ORDER BY c.tx, c.seq"
+    );
+    Statement::from_sql_and_values(backend, sql, [tx.into(), seq.into(), limit.into()])
+}
+
+const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
+    SELECT pg_current_snapshot()::text AS snapshot, \
+    (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed) state";
+
+/// The sequence goes on counting where it was, whatever was deleted.
+const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \
+    SELECT printf('%d:%d:', last + 1, last + 1) AS snapshot, \
+    (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed \
+    FROM (SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'changes')) state";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(text: &str) -> Snapshot {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_page_leaves_exactly_what_it_did_not_hold() {
+        let seen = snapshot("10:20:10,15");
+        let now = snapshot("15:30:15,22");
+        // Of all that is visible now, the page held what is numbered up to 12: that was 10.
+        assert_eq!(seen.advanced_to(12, &now), snapshot("15:20:15"));
+        // Up to 23: everything below 20, then 20, 21, 23. 15 and 22 still run.
+        assert_eq!(seen.advanced_to(23, &now), snapshot("15:24:15,22"));
+        // What was running and lies behind the page's end is still to come, ended or not.
+        let now = snapshot("30:30:");
+        assert_eq!(seen.advanced_to(10, &now), snapshot("15:20:15"));
+    }
+
+    #[test]
+    fn only_what_was_never_seen_is_missed() {
+        let seen = snapshot("10:20:10,15");
+        let misses = |trimmed, now: &str, returned: &[u64]| {
+            seen.misses(trimmed, &snapshot(now), |number| returned.contains(&number))
+        };
+        assert!(!misses(9, "30:30:", &[10, 15]), "trimmed long before");
+        assert!(misses(20, "30:30:", &[10, 15]), "trimmed before it was seen");
+        assert!(!misses(12, "10:30:10", &[15]), "still running, whatever was trimmed around it");
+        assert!(misses(12, "30:30:", &[15]), "it ended, and what it did may have been trimmed");
+        assert!(!misses(12, "30:30:", &[10, 15]));
+        assert!(misses(0, "18:18:", &[]), "the database went back in time");
+    }
+}

@@ -1,0 +1,251 @@
+//! PostgreSQL: a server, shared by several programs.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, ConnectionTrait, DbErr, SqlxPostgresConnector, TransactionOptions};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+
+use super::{OpenOptions, Opened, identity, schema};
+use crate::store::OpenError;
+use crate::store::bounded::Connections;
+
+/// What this program needs of the server.
+const OLDEST_SERVER: i32 = 140_000;
+/// Migrations of one database take turns behind this lock. Any number, as long as it stays.
+const MIGRATION_LOCK: i64 = 0x726f_6c65_6761_7465;
+/// How long a connection that is given back may take to end what its last user left.
+const TIDY_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that rested this long is asked whether it still works before it is used.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+/// One listens, one looks for changes, one notifies.
+const FOLLOWERS: u32 = 3;
+
+/// What may stand in a URL after the question mark.
+const PARAMETERS: [&str; 10] = [
+    "application_name",
+    "dbname",
+    "host",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+pub(super) fn is_url(url: &str) -> bool {
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
+}
+
+/// Whether somebody wrote a password into this URL, however badly.
+pub(super) fn password_in(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://").filter(|_| is_url(url)) else { return false };
+    let (before, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // Up to the last @: a password that was not encoded may hold any character.
+    let in_user = before.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    in_user || parameters.split('&').any(|parameter| parameter.starts_with("password="))
+}
+
+pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
+    let server = parse(options)?;
+    let facts = look(&server, options.connect_timeout).await?;
+    let session = Session { options, server, facts };
+
+    let failed = |error: DbErr| OpenError::from_server(&error);
+    let (write, read) = (options.connections / 2, options.connections.div_ceil(2));
+    let writers = session.connect(Access::Write, write).await.map_err(failed)?;
+    let tx = writers.begin(TransactionOptions::default()).await.map_err(failed)?;
+    if options.migrate {
+        // Waits as long as another program migrates, and then finds nothing to do.
+        let alone = format!(
+            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"
+        );
+        tx.inner().execute_unprepared(&alone).await.map_err(failed)?;
+    }
+    schema::update(tx, options.migrate, &failed).await?;
+
+    let readers = session.connect(Access::Read, read).await.map_err(failed)?;
+    let followers = session.connect(Access::Follow, FOLLOWERS).await.map_err(failed)?;
+    let identity = identity(&readers).await.map_err(failed)?;
+    let identity = identity.ok_or(OpenError::NoIdentity)?;
+    Ok(Opened { readers, writers, followers, identity })
+}
+
+fn parse(options: &OpenOptions) -> Result<PgConnectOptions, OpenError> {
+    let parameters = options.url.split_once('?').map_or("", |(_, parameters)| parameters);
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        if name == "password" {
+            return Err(OpenError::BadUrl("a password cannot be a parameter".to_owned()));
+        }
+        // The driver would only warn of them, and show their values.
+        if !PARAMETERS.contains(&name) {
+            return Err(OpenError::BadUrl(format!("there is no parameter {name}")));
+        }
+    }
+    let mut server: PgConnectOptions =
+        options.url.parse().map_err(|error: sqlx::Error| OpenError::BadUrl(reason(&error)))?;
+    if let Some(password) = &options.password {
+        server = server.password(password);
+    }
+    if server.get_application_name().is_none() {
+        server = server.application_name("rolegate");
+    }
+    // Statements are not for the log.
+    Ok(server.disable_statement_logging())
+}
+
+/// Why the driver did not like a URL, without any of it.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Configuration(inner) => inner.to_string(),
+        _ => "it is not of the form postgres://user@host:port/database".to_owned(),
+    }
+}
+
+/// What the server says of itself.
+struct Facts {
+    /// Commits are acknowledged before they are safe, unless a session asks for better.
+    forgetful: bool,
+}
+
+/// One connection of its own: the pool would go on trying until its time is up, and then say only
+/// that it was.
+async fn look(server: &PgConnectOptions, within: Duration) -> Result<Facts, OpenError> {
+    let asked = async {
+        let mut connection = PgConnection::connect_with(server).await?;
+        let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
+                   current_setting('synchronous_commit') = 'off'";
+        let row = connection.fetch_one(sql).await?;
+        let facts = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        connection.close().await?;
+        Ok::<(i32, bool, bool), sqlx::Error>(facts)
+    };
+    let place = match server.get_socket() {
+        Some(directory) => format!("{} (port {})", directory.display(), server.get_port()),
+        None => format!("{}:{}", server.get_host(), server.get_port()),
+    };
+    let (version, standby, forgetful) = match tokio::time::timeout(within, asked).await {
+        Ok(Ok(facts)) => facts,
+        Ok(Err(error)) => return Err(OpenError::from_connecting(place, server, &error)),
+        Err(_) => {
+            let reason = format!("no answer within {} s", within.as_secs_f32());
+            return Err(OpenError::Unreachable { place, reason });
+        }
+    };
+    if version < OLDEST_SERVER {
+        return Err(OpenError::OldServer(version / 10_000));
+    }
+    if standby {
+        return Err(OpenError::Standby(place));
+    }
+    Ok(Facts { forgetful })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Follow,
+}
+
+/// What all connections to one server have in common.
+struct Session<'a> {
+    options: &'a OpenOptions,
+    server: PgConnectOptions,
+    facts: Facts,
+}
+
+impl Session<'_> {
+    async fn connect(&self, access: Access, connections: u32) -> Result<Connections, DbErr> {
+        let server = self.server.clone().options(self.settings(access));
+        // The server is set below: these options, URL included, end up in traces.
+        let mut connect = ConnectOptions::new("postgres://");
+        connect
+            .max_connections(connections.max(1))
+            .acquire_timeout(self.options.acquire_timeout)
+            .test_before_acquire_if_idle_for(ASK_AFTER)
+            .sqlx_logging(false)
+            .record_stmt_in_spans(false)
+            .map_sqlx_postgres_opts(move |_| server.clone())
+            .map_sqlx_postgres_pool_opts(|pool| {
+                // When a user of a connection went away in the middle of a BEGIN, the driver does not
+                // know that a transaction is open, and the next user's statement would never be
+                // committed. This ends it, and a connection that does not even answer is closed
+                // rather than waited for: it would be missing from the pool.
+                pool.after_release(|connection, _| {
+                    Box::pin(async move {
+                        let tidy = connection.execute("BEGIN; ROLLBACK");
+                        match tokio::time::timeout(TIDY_TIMEOUT, tidy).await {
+                            Ok(tidied) => tidied.map(|_| true),
+                            Err(_) => Err(sqlx::Error::PoolTimedOut),
+                        }
+                    })
+                })
+            });
+        let pool = SqlxPostgresConnector::connect(connect).await?;
+        // The server's own timeout, and the way there and back.
+        let limit = self.options.acquire_timeout.max(self.options.statement_timeout) + ASK_AFTER;
+        Ok(Connections::new(pool, Some(limit)))
+    }
+
+    fn settings(&self, access: Access) -> Vec<(&'static str, String)> {
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        let mut settings = vec![
+            ("statement_timeout", milliseconds(self.options.statement_timeout)),
+            ("lock_timeout", milliseconds(self.options.lock_timeout)),
+            (
+                "idle_in_transaction_session_timeout",
+                milliseconds(self.options.idle_in_transaction_timeout),
+            ),
+            // So that the server notices when the machine of a program is gone.
+            ("tcp_keepalives_idle", "30".to_owned()),
+            ("tcp_keepalives_interval", "10".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
+        ];
+        match access {
+            // One state for a whole transaction. Set for the session, this costs no statement.
+            Access::Read => settings.extend([
+                ("default_transaction_isolation", "repeatable read".to_owned()),
+                ("default_transaction_read_only", "on".to_owned()),
+            ]),
+            Access::Write | Access::Follow => {
+                settings.push(("default_transaction_isolation", "read committed".to_owned()));
+            }
+        }
+        if access == Access::Write && self.facts.forgetful {
+            settings.push(("synchronous_commit", "on".to_owned()));
+        }
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_found() {
+        for url in [
+            "postgres://kim:secret@host/db",
+            "postgresql://kim:@host/db",
+            "postgres://kim:se/cr@et@host/db",
+            "postgres://:secret@host",
+            "postgres://kim@host/db?sslmode=require&password=secret",
+        ] {
+            assert!(password_in(url), "{url}");
+        }
+        for url in [
+            "postgres://kim@host:5432/db",
+            "postgres:///db?host=/run/postgresql&port=5433",
+            "postgres://[::1]:5432/db",
+            "sqlite://a:b@c",
+        ] {
+            assert!(!password_in(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! SQLite: a file on this machine.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, DbErr, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
+};
+
+use super::{OpenOptions, Opened, identity, schema};
+use crate::store::OpenError;
+use crate::store::bounded::Connections;
+
+pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
+    let file = file_of(&options.url)?;
+    prepare(&file, options.migrate)?;
+    let failed = |error: DbErr| OpenError::from_file(file.clone(), &error);
+
+    // The writer comes first: only it may turn the write-ahead log on.
+    let writers = connect(&file, options, Access::Write).await.map_err(failed)?;
+    // Nobody else can enter: two processes that open a new file at the same time do not get into
+    // each other's way.
+    let alone = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = writers.begin(alone).await.map_err(failed)?;
+    schema::update(tx, options.migrate, &failed).await?;
+    let readers = connect(&file, options, Access::Read).await.map_err(failed)?;
+    let identity = identity(&readers).await.map_err(failed)?;
+    let identity = identity.ok_or_else(|| OpenError::Damaged {
+        path: file.clone(),
+        detail: "its identity is missing or unreadable".to_owned(),
+    })?;
+    // Readers of a file hold nobody up.
+    Ok(Opened { followers: readers.clone(), readers, writers, identity })
+}
+
+/// The file that a URL names.
+fn file_of(url: &str) -> Result<PathBuf, OpenError> {
+    if !url.starts_with("sqlite:") {
+        return Err(OpenError::UnsupportedUrl);
+    }
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(OpenError::InMemory);
+    }
+    // Everything else that SQLite takes there would change what this module relies on.
+    if let Some((_, parameters)) = url.split_once('?')
+        && !["mode=rwc", "mode=rw"].contains(&parameters)
+    {
+        return Err(OpenError::BadUrl(format!("{parameters} is not possible; leave it out")));
+    }
+    let parsed = SqliteConnectOptions::from_str(url)
+        .map_err(|error| OpenError::BadUrl(error.to_string()))?;
+    let file = parsed.get_filename();
+    if file.as_os_str().is_empty() {
+        // SQLite would make a temporary database.
+        return Err(OpenError::UnsupportedUrl);
+    }
+    Ok(file.to_owned())
+}
+
+/// Makes the file if it is missing and wanted, for this user only, and finds out early whether it
+/// can be written: SQLite itself opens what it can only read, and complains much later.
+fn prepare(file: &Path, create: bool) -> Result<(), OpenError> {
+    let inaccessible = |reason: std::io::Error| OpenError::Inaccessible {
+        path: file.to_owned(),
+        reason: reason.to_string(),
+    };
+    let missing = !file.try_exists().map_err(inaccessible)?;
+    if missing && !create {
+        return Err(OpenError::Missing(file.to_owned()));
+    }
+    if missing {
+        let mut options = std::fs::OpenOptions::new();
+        // Not `create_new`: another replica may be just as fast.
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(file).map_err(inaccessible)?;
+    }
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    for path in [file, directory] {
+        let found = std::fs::metadata(path).map_err(inaccessible)?;
+        if path == file && found.is_dir() {
+            let reason = "it is a directory".to_owned();
+            return Err(OpenError::Inaccessible { path: file.to_owned(), reason });
+        }
+        if found.permissions().readonly() {
+            return Err(OpenError::ReadOnly(path.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<Connections, DbErr> {
+    let file = file.to_owned();
+    // The file is set below: the URL would end up in traces.
+    let mut connect = ConnectOptions::new("sqlite:");
+    connect
+        .max_connections(match access {
+            Access::Read => options.connections.max(1),
+            Access::Write => 1,
+        })
+        .acquire_timeout(options.acquire_timeout)
+        // A file does not go away like a server does: connections may stay, unasked.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            let sqlite = sqlite
+                .filename(&file)
+                .foreign_keys(true)
+                // Durable: what was acknowledged survives a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5));
+            match access {
+                Access::Read => sqlite.pragma("query_only", "on"),
+                Access::Write => sqlite.journal_mode(SqliteJournalMode::Wal),
+            }
+        });
+    // A file answers, or says why not.
+    Ok(Connections::new(SqlxSqliteConnector::connect(connect).await?, None))
+}
