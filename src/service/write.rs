@@ -189,24 +189,35 @@ impl Operation {
         touched: Touched,
         trace: Trace,
     ) -> Result<Written<T>, ServiceError> {
+        self.finish_in_parts(value, touched, std::iter::once(trace)).await
+    }
+
+    /// The same for a change that is too much for one audit event.
+    pub(super) async fn finish_in_parts<T: Serialize>(
+        self,
+        value: T,
+        touched: Touched,
+        traces: impl Iterator<Item = Trace> + Send,
+    ) -> Result<Written<T>, ServiceError> {
         if self.context.validate_only {
             return Ok(Written { value, token: None });
         }
         let revision = self.tx.next_revision();
         let value = self.remember(revision, value).await?;
-        let audit = AuditEntry {
+        let (method, caller) = (self.context.method, self.context.caller.clone());
+        let request_id = self.context.request.map(|request| request.id);
+        let entries = traces.map(|trace| AuditEntry {
             at: self.now,
-            caller: self.context.caller.clone(),
+            caller: caller.clone(),
             actor: None,
-            method: self.context.method.to_owned(),
-            request_id: self.context.request.as_ref().map(|request| request.id.clone()),
+            method: method.to_owned(),
+            request_id: request_id.clone(),
             roles: trace.roles,
             members: trace.members,
             before: trace.before,
             after: trace.after,
-        };
-        let (method, caller) = (self.context.method, self.context.caller.clone());
-        let revision = self.tx.commit(touched, audit).await?;
+        });
+        let revision = self.tx.commit_in_parts(touched, self.now, entries).await?;
         tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
         Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
     }

@@ -10,10 +10,12 @@ use serde_json::Value;
 use super::StoreError;
 use super::audit::MEMBER;
 use super::entity::{audit, audit_subject, idempotency};
-use super::read::CHUNK;
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
 use crate::domain::ids::MemberId;
+
+/// How many audit events are rewritten at a time: each can be large.
+const AT_ONCE: usize = 32;
 
 impl WriteTx {
     /// Replaces the member's id in the audit trail by one that says nothing, the same everywhere, so
@@ -51,7 +53,7 @@ impl WriteTx {
             .all(&self.tx)
             .await?;
         let events: Vec<i64> = about.iter().map(|subject| subject.audit_seq).collect();
-        for events in events.chunks(CHUNK) {
+        for events in events.chunks(AT_ONCE) {
             let rows = audit::Entity::find()
                 .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
                 .all(&self.tx)

@@ -15,6 +15,7 @@ use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
 };
 use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
+use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Member;
 use crate::domain::role::CustomRole;
@@ -219,6 +220,20 @@ impl WriteTx {
     /// [`StoreError::Unavailable`] can mean that it was committed all the same: the listener is
     /// told to forget the tenant then.
     pub async fn commit(self, touched: Touched, entry: AuditEntry) -> Result<u64, StoreError> {
+        let at = entry.at;
+        self.commit_in_parts(touched, at, std::iter::once(entry)).await
+    }
+
+    /// The same for a change that is too much for one entry of the audit trail.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_in_parts(
+        self,
+        touched: Touched,
+        at: Timestamp,
+        entries: impl Iterator<Item = AuditEntry> + Send,
+    ) -> Result<u64, StoreError> {
         let revision = self.next_revision();
         let bumped = tenant::Entity::update_many()
             .set(tenant::ActiveModel { revision: Set(stored(revision)), ..Default::default() })
@@ -234,10 +249,12 @@ impl WriteTx {
             tenant_id: Set(self.id.to_string()),
             revision: Set(stored(revision)),
             touched: Set(to_json(&touched, "changes.touched")?),
-            created_at: Set(entry.at.0),
+            created_at: Set(at.0),
         };
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
-        trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        for entry in entries {
+            trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        }
 
         let WriteTx { reads, store, id, .. } = self;
         let change = Change { tenant: id.clone(), revision, touched };
@@ -271,7 +288,6 @@ mod tests {
     use sea_orm::ConnectionTrait;
 
     use super::*;
-    use crate::domain::Timestamp;
     use crate::domain::catalog::CatalogRef;
     use crate::domain::tenant::TenantState;
     use crate::store::{ChangeListener, OpenOptions};
