@@ -17,7 +17,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::refusal::Refusal;
 use crate::domain::tenant::{Tenant, TenantState};
-use crate::store::{AuditEntry, RequestKey, SqlStore, Touched, WriteTx};
+use crate::store::{AuditEntry, RequestKey, Response, SqlStore, Touched, WriteTx};
 
 /// How long a request id is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -135,7 +135,11 @@ impl Writer {
             if earlier.payload_hash != request.payload {
                 return Err(Refusal::RequestIdReused { request_id: request.id.clone() }.into());
             }
-            let answer: Remembered<T> = serde_json::from_str(&earlier.response)
+            let response = match earlier.response {
+                Response::Kept(response) => response,
+                Response::Erased(member) => return Err(Refusal::MemberNotFound(member).into()),
+            };
+            let answer: Remembered<T> = serde_json::from_str(&response)
                 .map_err(|error| ServiceError::Internal(format!("remembered answer: {error}")))?;
             return Ok(Start::Replay(Written {
                 value: answer.value,

@@ -14,21 +14,25 @@ use super::rows::{from_json, to_json};
 use super::write::WriteTx;
 use crate::domain::ids::MemberId;
 
+/// What the ids of erased members begin with.
+pub(super) const ERASED: &str = "erased-";
+
 /// How many audit events are rewritten at a time: each can be large.
 const AT_ONCE: usize = 32;
 
 impl WriteTx {
     /// Replaces the member's id in the audit trail by one that says nothing, the same everywhere, so
-    /// that what one person did can still be told from what another did; and forgets remembered
-    /// answers that name it.
+    /// that what one person did can still be told from what another did; and blanks remembered
+    /// answers that name it. Gives back what it is called from now on.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn erase_member(&self, member: &MemberId) -> Result<(), StoreError> {
-        let pseudonym = format!("erased-{}", uuid::Uuid::new_v4());
+    pub async fn erase_member(&self, member: &MemberId) -> Result<MemberId, StoreError> {
+        let pseudonym = format!("{ERASED}{}", uuid::Uuid::new_v4());
         self.erase_as_actor(member, &pseudonym).await?;
         self.erase_as_subject(member, &pseudonym).await?;
-        self.forget_answers_naming(member).await
+        self.blank_answers_naming(member, &pseudonym).await?;
+        Ok(MemberId::trusted(&pseudonym))
     }
 
     async fn erase_as_actor(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
@@ -89,21 +93,31 @@ impl WriteTx {
         Ok(())
     }
 
-    async fn forget_answers_naming(&self, member: &MemberId) -> Result<(), StoreError> {
+    /// Keeps that the requests were made: a late retry must not bring the member back.
+    async fn blank_answers_naming(
+        &self,
+        member: &MemberId,
+        pseudonym: &str,
+    ) -> Result<(), StoreError> {
         let quoted = to_json(&member, "idempotency.response")?;
-        // Finds too much, never too little: what JSON or LIKE write in a way of their own is left
-        // open, and SQLite's LIKE knows no case.
-        let pattern = format!("%{}%", member.as_str().replace(['"', '\\', '%', '_'], "%"));
         let suspects = idempotency::Entity::find()
             .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(idempotency::COLUMN.response.like(pattern))
+            .filter(idempotency::COLUMN.response.like(suspicious(member)))
             .all(&self.tx)
             .await?;
         for row in suspects.into_iter().filter(|row| row.response.contains(&quoted)) {
-            row.into_active_model().delete(&self.tx).await?;
+            let mut row = row.into_active_model();
+            row.response = Set(pseudonym.to_owned());
+            row.update(&self.tx).await?;
         }
         Ok(())
     }
+}
+
+/// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is
+/// left open, and SQLite's LIKE knows no case.
+fn suspicious(member: &MemberId) -> String {
+    format!("%{}%", member.as_str().replace(['"', '\\', '%', '_'], "%"))
 }
 
 /// Replaces the id of members that are told of: the value itself, one of a list, or what another

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rolegate::domain::catalog::{Catalog, shipped};
 use rolegate::domain::ids::{MemberId, TeamId, TenantId};
-use rolegate::service::WriteContext;
+use rolegate::domain::refusal::Refusal;
 use rolegate::service::members::Members;
 use rolegate::service::page::PageRequest;
 use rolegate::service::roles::Roles;
@@ -13,6 +13,7 @@ use rolegate::service::seal::Seal;
 use rolegate::service::tenants::{NewTenant, Tenants};
 use rolegate::service::token::Tokens;
 use rolegate::service::upsert::{Batch, BatchMode, Upsert};
+use rolegate::service::{RequestId, ServiceError, WriteContext};
 use rolegate::store::{AuditEvent, AuditFilter, OpenOptions, SqlStore};
 use tempfile::TempDir;
 
@@ -163,4 +164,55 @@ async fn erasing_one_of_a_large_sync_touches_only_what_tells_of_it() {
     assert_eq!(changed.len(), 1);
     assert!(format!("{:?}", changed[0].0).contains("m01234"));
     assert!(!format!("{after:?}").contains("m01234"));
+}
+
+#[tokio::test]
+async fn a_late_retry_does_not_bring_an_erased_member_back() {
+    let services = Services::new().await;
+    let request = |method, payload: &str| WriteContext {
+        request: Some(RequestId { id: "q".into(), payload: payload.into() }),
+        ..context(method)
+    };
+    let (members, tenant, kim) = (&services.members, &services.tenant, member("kim"));
+    let create = |payload| members.create(request("Create", payload), tenant, &kim, &[], &[]);
+    let delete = || members.delete(request("Delete", "p"), tenant, &kim, None);
+    let made = create("p").await.unwrap();
+    assert_eq!(create("p").await.unwrap(), made);
+    let deleted = delete().await.unwrap();
+
+    for _ in 0..2 {
+        let retried = create("p").await;
+        let Err(ServiceError::Refused(Refusal::MemberNotFound(told))) = retried else {
+            panic!("{retried:?}")
+        };
+        assert!(told.as_str().starts_with("erased-"), "{told}");
+    }
+    let reused = create("another").await;
+    assert!(matches!(reused, Err(ServiceError::Refused(Refusal::RequestIdReused { .. }))));
+    assert_eq!(delete().await.unwrap(), deleted, "this answer told of nobody");
+    assert!(members.get(tenant, &kim).await.is_err());
+    // Who means it asks anew.
+    members.create(context("Create"), tenant, &kim, &[], &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn that_a_member_was_deleted_is_told_by_its_pseudonym() {
+    let services = Services::new().await;
+    let (members, tenant, kim) = (&services.members, &services.tenant, member("kim"));
+    members.create(context("Create"), tenant, &kim, &[], &[]).await.unwrap();
+    members.delete(context("Delete"), tenant, &kim, None).await.unwrap();
+
+    let all = services.audit(&AuditFilter::default(), 0).await.concat();
+    let [deletion, creation, _] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!(
+        (deletion.entry.method.as_str(), deletion.entry.caller.as_str()),
+        ("Delete", "test")
+    );
+    let [pseudonym] = deletion.entry.members.as_slice() else { panic!("{deletion:?}") };
+    assert!(pseudonym.as_str().starts_with("erased-"), "{pseudonym}");
+    assert_eq!(creation.entry.members, [pseudonym.clone()], "the same as in the rest of the trail");
+    assert_eq!(creation.entry.after.as_ref().unwrap()["id"], pseudonym.as_str());
+    let about = AuditFilter { member: Some(pseudonym.clone()), ..AuditFilter::default() };
+    assert_eq!(services.audit(&about, 0).await.concat().len(), 2);
+    assert!(!format!("{all:?}").contains("kim"));
 }

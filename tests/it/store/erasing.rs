@@ -1,6 +1,6 @@
 use rolegate::domain::Timestamp;
 use rolegate::domain::ids::MemberId;
-use rolegate::store::{AuditEntry, AuditFilter, RequestKey, SqlStore, Touched};
+use rolegate::store::{AuditEntry, AuditFilter, RequestKey, Response, SqlStore, Touched};
 use serde_json::json;
 
 use super::backend::{
@@ -83,7 +83,7 @@ pub(super) async fn what_is_called_like_a_member_stays(store: &SqlStore) {
     );
 }
 
-pub(super) async fn answers_that_name_a_member_are_forgotten(store: &SqlStore) {
+pub(super) async fn answers_that_name_a_member_are_blanked(store: &SqlStore) {
     let acme = make_tenant(store, "acme").await;
     // What JSON escapes, and what patterns take for their own.
     for id in ["kim", "ki\"m", "ki\\m", "k%m", "k_m", "김"] {
@@ -103,10 +103,13 @@ pub(super) async fn answers_that_name_a_member_are_forgotten(store: &SqlStore) {
             let text = answer.to_string();
             tx.remember(key, "h", &text, Timestamp(0), Timestamp(9)).await.unwrap();
         }
-        tx.erase_member(&member_id(id)).await.unwrap();
-        for (key, _, stays) in &answers {
-            let found = tx.remembered(key, Timestamp(1)).await.unwrap();
-            assert_eq!(found.is_some(), *stays, "{id}: {}", key.request_id);
+        let pseudonym = tx.erase_member(&member_id(id)).await.unwrap();
+        for (key, answer, stays) in &answers {
+            let found = tx.remembered(key, Timestamp(1)).await.unwrap().unwrap();
+            let kept = Response::Kept(answer.to_string());
+            let left = if *stays { kept } else { Response::Erased(pseudonym.clone()) };
+            assert_eq!(found.response, left, "{id}: {}", key.request_id);
+            assert_eq!(found.payload_hash, "h", "another request is still told from this one");
         }
         commit(tx).await;
     }

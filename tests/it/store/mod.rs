@@ -58,7 +58,7 @@ macro_rules! suite {
                 }
                 erasing {
                     a_member_goes_from_the_trail, what_is_called_like_a_member_stays,
-                    answers_that_name_a_member_are_forgotten,
+                    answers_that_name_a_member_are_blanked,
                 }
             }
         }
