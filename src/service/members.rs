@@ -205,7 +205,8 @@ impl Members {
         // The audit tells of the member by the name that the rest of the trail has for it now.
         let pseudonym = operation.tx.erase_member(id).await?;
         let trace = Trace::default().member(&pseudonym);
-        operation.finish((), Touched::Members(vec![id.clone()]), trace).await
+        // Changes are kept for a while, so this one cannot name the member.
+        operation.finish((), Touched::Tenant, trace).await
     }
 }
 

@@ -75,7 +75,8 @@ pub enum Touched {
     Roles(Vec<RoleId>),
     /// Nothing that a decision depends on (a plan, say).
     Nothing,
-    /// Everything: the tenant was made, deleted, restored or moved to another catalog version.
+    /// Everything: the tenant was made, deleted, restored or moved to another catalog version, or a
+    /// member that must not be named any more was deleted.
     Tenant,
 }
 

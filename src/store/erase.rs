@@ -1,17 +1,15 @@
 //! Erasing a member: its id goes from everything that is kept, the record of what happened stays.
-//!
-//! What `changes` says of it goes when changes are trimmed: followers need it until then.
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 use serde_json::Value;
 
-use super::StoreError;
 use super::audit::MEMBER;
-use super::entity::{audit, audit_subject, idempotency};
+use super::entity::{audit, audit_subject, change, idempotency};
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
+use super::{StoreError, Touched};
 use crate::domain::ids::MemberId;
 
 /// What the ids of erased members begin with.
@@ -23,7 +21,7 @@ const AT_ONCE: usize = 32;
 impl WriteTx {
     /// Replaces the member's id in the audit trail by one that says nothing, the same everywhere, so
     /// that what one person did can still be told from what another did; and blanks remembered
-    /// answers that name it. Gives back what it is called from now on.
+    /// answers that name it, and what changes say of it. Gives back what it is called from now on.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -32,6 +30,7 @@ impl WriteTx {
         self.erase_as_actor(member, &pseudonym).await?;
         self.erase_as_subject(member, &pseudonym).await?;
         self.blank_answers_naming(member, &pseudonym).await?;
+        self.blur_changes_of(Some(member)).await?;
         Ok(MemberId::trusted(&pseudonym))
     }
 
@@ -93,6 +92,25 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Lets changes of this member, or all that name members, say "everything" instead: followers
+    /// that read them only forget more.
+    pub(super) async fn blur_changes_of(
+        &self,
+        member: Option<&MemberId>,
+    ) -> Result<(), StoreError> {
+        let of_members = format!("{{\"members\":{}", member.map_or("%".to_owned(), suspicious));
+        change::Entity::update_many()
+            .set(change::ActiveModel {
+                touched: Set(to_json(&Touched::Tenant, "changes.touched")?),
+                ..Default::default()
+            })
+            .filter(change::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(change::COLUMN.touched.like(of_members))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Keeps that the requests were made: a late retry must not bring the member back.
     async fn blank_answers_naming(
         &self,
@@ -117,7 +135,7 @@ impl WriteTx {
 /// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is
 /// left open, and SQLite's LIKE knows no case.
 fn suspicious(member: &MemberId) -> String {
-    format!("%{}%", member.as_str().replace(['"', '\\', '%', '_'], "%"))
+    format!("%\"{}\"%", member.as_str().replace(['"', '\\', '%', '_'], "%"))
 }
 
 /// Replaces the id of members that are told of: the value itself, one of a list, or what another

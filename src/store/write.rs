@@ -185,8 +185,8 @@ impl WriteTx {
         Ok(deleted)
     }
 
-    /// Deletes everything of the tenant but its own row and its latest changes: roles, members, the
-    /// audit trail, and the answers kept for repeated requests.
+    /// Deletes everything of the tenant but its own row and its latest changes, which name no member
+    /// any more: roles, members, the audit trail, and the answers kept for repeated requests.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -203,7 +203,7 @@ impl WriteTx {
             .filter(idempotency::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
             .await?;
-        Ok(())
+        self.blur_changes_of(None).await
     }
 
     /// Commits what was remembered where nothing had to change: no revision, nothing to tell.

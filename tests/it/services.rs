@@ -14,7 +14,7 @@ use rolegate::service::tenants::{NewTenant, Tenants};
 use rolegate::service::token::Tokens;
 use rolegate::service::upsert::{Batch, BatchMode, Upsert};
 use rolegate::service::{RequestId, ServiceError, WriteContext};
-use rolegate::store::{AuditEvent, AuditFilter, OpenOptions, SqlStore};
+use rolegate::store::{AuditEvent, AuditFilter, OpenOptions, SqlStore, Touched};
 use tempfile::TempDir;
 
 struct Services {
@@ -23,7 +23,7 @@ struct Services {
     members: Members,
     store: SqlStore,
     tenant: TenantId,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Services {
@@ -43,7 +43,7 @@ impl Services {
             members: Members::new(store.clone(), tokens, seal),
             store,
             tenant: TenantId::parse("acme").unwrap(),
-            _directory: directory,
+            directory,
         };
         let new = NewTenant {
             catalog: "qpien".into(),
@@ -54,6 +54,16 @@ impl Services {
         };
         services.tenants.create(context("CreateTenant"), &services.tenant, &new).await.unwrap();
         services
+    }
+
+    /// Whether the closed database's files have these bytes anywhere.
+    async fn file_has(&self, needle: &str) -> bool {
+        self.store.close().await;
+        let mut files = std::fs::read_dir(self.directory.path()).unwrap();
+        files.any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+        })
     }
 
     /// A sync of so many members, each in so many teams.
@@ -215,4 +225,39 @@ async fn that_a_member_was_deleted_is_told_by_its_pseudonym() {
     let about = AuditFilter { member: Some(pseudonym.clone()), ..AuditFilter::default() };
     assert_eq!(services.audit(&about, 0).await.concat().len(), 2);
     assert!(!format!("{all:?}").contains("kim"));
+}
+
+#[tokio::test]
+async fn an_erased_member_is_nowhere_in_the_file() {
+    let services = Services::new().await;
+    let (members, tenant) = (&services.members, &services.tenant);
+    for id in ["unmistakable", "another"] {
+        let id = member(id);
+        let request =
+            Some(RequestId { id: id.as_str().chars().rev().collect(), payload: "p".into() });
+        let remembered = WriteContext { request, ..context("Create") };
+        members.create(remembered, tenant, &id, &[], &[]).await.unwrap();
+        let team = [TeamId::parse("t").unwrap()];
+        members.set_teams(context("Teams"), tenant, &id, &team, None).await.unwrap();
+    }
+    services.sync(300, 1).await;
+    members.delete(context("Delete"), tenant, &member("unmistakable"), None).await.unwrap();
+    let changes = services.store.read().await.unwrap().changes(tenant, 0, 99).await.unwrap();
+    let touched: Vec<_> = changes.iter().map(|change| change.touched.clone()).collect();
+    let another = Touched::Members(vec![member("another")]);
+    assert_eq!(touched[1..5], [Touched::Tenant, Touched::Tenant, another.clone(), another]);
+    assert!(!services.file_has("unmistakable").await);
+}
+
+#[tokio::test]
+async fn a_purged_tenants_members_are_nowhere_in_the_file() {
+    let services = Services::new().await;
+    let tenant = &services.tenant;
+    let id = member("unmistakable");
+    services.members.create(context("Create"), tenant, &id, &[], &[]).await.unwrap();
+    services.sync(300, 1).await;
+    let tx = services.store.write(tenant).await.unwrap();
+    tx.delete_tenant_data().await.unwrap();
+    tx.commit_unchanged().await.unwrap();
+    assert!(!services.file_has("unmistakable").await);
 }

@@ -129,7 +129,10 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
                 .busy_timeout(Duration::from_secs(5));
             match access {
                 Access::Read => sqlite.pragma("query_only", "on"),
-                Access::Write => sqlite.journal_mode(SqliteJournalMode::Wal),
+                Access::Write => sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // What is erased does not stay in the file's free space.
+                    .pragma("secure_delete", "on"),
             }
         });
     // A file answers, or says why not.
