@@ -270,7 +270,11 @@ impl WriteTx {
             committed
         });
         match finish.await {
-            Ok(committed) => committed?,
+            Ok(committed) => committed.map_err(|error| match StoreError::from(error) {
+                // Whatever it was, nobody knows whether it happened.
+                StoreError::Internal(detail) => StoreError::Unavailable(detail),
+                other => other,
+            })?,
             Err(stopped) => {
                 store.uncertain(&id);
                 return Err(StoreError::Unavailable(format!("the commit was cut off: {stopped}")));
