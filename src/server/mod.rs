@@ -147,7 +147,9 @@ pub async fn run(
     if config.demo {
         demo::fill(&services).await?;
     }
-    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), services.tenants.clone()));
+    let tenants = services.tenants.clone();
+    let housekeeping =
+        tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
     tracing::warn!("development mode: whoever reaches {address} may do anything");
