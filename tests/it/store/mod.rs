@@ -29,7 +29,7 @@ macro_rules! suite {
                 }
                 members {
                     are_read_back_changed_and_deleted, are_listed_in_byte_order,
-                    are_filtered, more_than_fit_in_one_statement,
+                    are_filtered, more_than_fit_in_one_statement, are_filtered_by_any_number_of_roles,
                     are_counted_by_role, a_role_is_reassigned, a_role_reassigned_to_itself_stays,
                     a_role_is_stripped,
                 }
