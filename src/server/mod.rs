@@ -176,7 +176,9 @@ pub async fn run(
     if config.demo {
         demo::fill(&services).await?;
     }
-    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), services.tenants.clone()));
+    let tenants = services.tenants.clone();
+    let housekeeping =
+        tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
     let (health, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);

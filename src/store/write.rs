@@ -16,6 +16,7 @@ use super::rows::{
 };
 use super::turns::Turn;
 use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
+use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Member;
 use crate::domain::role::CustomRole;
@@ -188,8 +189,8 @@ impl WriteTx {
         Ok(deleted)
     }
 
-    /// Deletes everything of the tenant but its own row and its latest changes: roles, members, the
-    /// audit trail, and the answers kept for repeated requests.
+    /// Deletes everything of the tenant but its own row and its latest changes, which name no member
+    /// any more: roles, members, the audit trail, and the answers kept for repeated requests.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -206,7 +207,7 @@ impl WriteTx {
             .filter(idempotency::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
             .await?;
-        Ok(())
+        self.blur_changes_of(None).await
     }
 
     /// Commits what was remembered where nothing had to change: no revision, nothing to tell.
@@ -223,6 +224,20 @@ impl WriteTx {
     /// [`StoreError::Unavailable`] can mean that it was committed all the same: the listener is
     /// told to forget the tenant then.
     pub async fn commit(self, touched: Touched, entry: AuditEntry) -> Result<u64, StoreError> {
+        let at = entry.at;
+        self.commit_in_parts(touched, at, std::iter::once(entry)).await
+    }
+
+    /// The same for a change that is too much for one entry of the audit trail.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_in_parts(
+        self,
+        touched: Touched,
+        at: Timestamp,
+        entries: impl Iterator<Item = AuditEntry> + Send,
+    ) -> Result<u64, StoreError> {
         let revision = self.next_revision();
         let bumped = tenant::Entity::update_many()
             .set(tenant::ActiveModel { revision: Set(stored(revision)), ..Default::default() })
@@ -238,10 +253,12 @@ impl WriteTx {
             tenant_id: Set(self.id.to_string()),
             revision: Set(stored(revision)),
             touched: Set(to_json(&touched, "changes.touched")?),
-            created_at: Set(entry.at.0),
+            created_at: Set(at.0),
         };
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
-        trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        for entry in entries {
+            trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        }
 
         let WriteTx { reads, store, id, turn, .. } = self;
         let change = Change { tenant: id.clone(), revision, touched };
@@ -258,7 +275,11 @@ impl WriteTx {
             committed
         });
         match finish.await {
-            Ok(committed) => committed?,
+            Ok(committed) => committed.map_err(|error| match StoreError::from(error) {
+                // Whatever it was, nobody knows whether it happened.
+                StoreError::Internal(detail) => StoreError::Unavailable(detail),
+                other => other,
+            })?,
             Err(stopped) => {
                 store.uncertain(&id);
                 return Err(StoreError::Unavailable(format!("the commit was cut off: {stopped}")));
@@ -276,7 +297,6 @@ mod tests {
     use sea_orm::ConnectionTrait;
 
     use super::*;
-    use crate::domain::Timestamp;
     use crate::domain::catalog::CatalogRef;
     use crate::domain::tenant::TenantState;
     use crate::store::{ChangeListener, OpenOptions};
