@@ -13,8 +13,8 @@ const PROTOS: [&str; 6] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rustc-env=ROLEGATE_RUSTC={}", rustc_version()?);
     let out = std::env::var("OUT_DIR")?;
-    // Reflection serves the very descriptors that the code was generated from.
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     // Reflection serves the very descriptors that the code is generated from.
     let encoded = protox::prost::Message::encode_to_vec(&descriptors);
@@ -22,4 +22,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Maps in order, so that the same message always has the same bytes.
     tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Such as `1.95.0`, for whoever asks a server what it is.
+fn rustc_version() -> Result<String, Box<dyn std::error::Error>> {
+    let output = std::process::Command::new(std::env::var("RUSTC")?).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
 }

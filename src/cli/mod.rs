@@ -2,6 +2,7 @@
 
 mod catalog;
 mod database;
+mod health;
 mod logs;
 mod migrate;
 mod serve;
@@ -26,6 +27,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Make the database, or bring its schema up to date.
     Migrate(migrate::MigrateArgs),
+    /// Ask a server on this machine whether it is ready; for container health checks.
+    Health(health::HealthArgs),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -46,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::serve(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
+            Command::Health(args) => health::health(args).await,
             Command::Catalog(command) => catalog::run(command).await,
         }
     });

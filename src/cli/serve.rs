@@ -2,14 +2,43 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::server::{self, CatalogFile, Config};
+use rolegate::server::{self, CatalogFile, Config, Listeners};
+use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
 
 use super::Failure;
 use super::database::DatabaseArgs;
+
+/// Where operators find health and metrics.
+#[derive(Debug, Args)]
+pub(super) struct AdminArgs {
+    /// Where to listen for health checks and metrics, in plain HTTP and open to whoever reaches it:
+    /// `/livez`, `/readyz`, `/metrics`, `/version`. `none` switches it off.
+    #[arg(long, env = "ROLEGATE_ADMIN_ADDR", default_value = "127.0.0.1:50052")]
+    pub(super) admin_addr: AdminAddr,
+}
+
+/// An address, or nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AdminAddr(pub(super) Option<SocketAddr>);
+
+impl FromStr for AdminAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(AdminAddr(None));
+        }
+        let address = text.parse();
+        address.map(|address| AdminAddr(Some(address))).map_err(|_| {
+            "neither an address with a port, such as 127.0.0.1:50052, nor `none`".to_owned()
+        })
+    }
+}
 
 /// What `serve` wants to know.
 #[derive(Debug, Args)]
@@ -19,6 +48,8 @@ pub(super) struct ServeArgs {
     /// Where to listen for gRPC.
     #[arg(long, env = "ROLEGATE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
     grpc_addr: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// A catalog besides `oqupie` and `qpien`; can be given several times.
     #[arg(long = "catalog", env = "ROLEGATE_CATALOG", value_name = "FILE", value_delimiter = ',')]
     catalogs: Vec<PathBuf>,
@@ -31,6 +62,13 @@ pub(super) struct ServeArgs {
     /// What the caches may take, in MiB.
     #[arg(long, env = "ROLEGATE_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     cache_mib: u64,
+    /// A revoke is seen by decisions within this many milliseconds of its commit, by whatever process
+    /// it was made, while the database answers.
+    #[arg(long, env = "ROLEGATE_MAX_STALENESS_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
+    max_staleness_ms: u64,
+    /// How long to go on deciding from what is cached when the database does not answer, in seconds.
+    #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
+    outage_grace: u64,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -54,28 +92,38 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     for path in &args.catalogs {
         catalogs.push(read_catalog(path)?);
     }
-    let listener = TcpListener::bind(args.grpc_addr).await.map_err(|error| {
-        let address = args.grpc_addr;
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "{address} is taken, perhaps by another rolegate: stop that one, or choose another \
-                 port with --grpc-addr"
-            ),
-            _ => format!("cannot listen on {address}: {error}"),
-        }
-    })?;
+    let grpc = listen(args.grpc_addr, "--grpc-addr").await?;
+    let admin = match args.admin.admin_addr {
+        AdminAddr(Some(address)) => Some(listen(address, "--admin-addr").await?),
+        AdminAddr(None) => None,
+    };
     let config = Config {
         database,
         catalogs,
         dev: args.dev,
         demo: args.demo,
         cache_bytes: args.cache_mib << 20,
+        follow: FollowLimits {
+            staleness: Duration::from_millis(args.max_staleness_ms),
+            outage_grace: Duration::from_secs(args.outage_grace),
+            ..FollowLimits::default()
+        },
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),
         drain_delay: Duration::from_secs(args.drain_delay),
         drain_timeout: Duration::from_secs(args.drain_timeout),
     };
-    Ok(server::run(config, listener, signal()?).await?)
+    Ok(server::run(config, Listeners { grpc, admin }, signal()?).await?)
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "{address} is taken, perhaps by another rolegate: stop that one, or choose another \
+             port with {flag}"
+        ),
+        _ => format!("cannot listen on {address} ({flag}): {error}"),
+    })
 }
 
 /// Reads a catalog file; what is in it is looked at later.

@@ -39,6 +39,35 @@ pub enum DecisionReason {
 }
 
 impl DecisionReason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [DecisionReason; 9] = [
+        DecisionReason::GrantedByRole,
+        DecisionReason::GrantedToEveryone,
+        DecisionReason::TenantNotFound,
+        DecisionReason::MemberNotFound,
+        DecisionReason::MemberArchived,
+        DecisionReason::PermissionNotGranted,
+        DecisionReason::OutOfScope,
+        DecisionReason::ResourceRequired,
+        DecisionReason::ResourceAttributeRequired,
+    ];
+
+    /// Its name for operators, as stable as the reason itself.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DecisionReason::GrantedByRole => "granted_by_role",
+            DecisionReason::GrantedToEveryone => "granted_to_everyone",
+            DecisionReason::TenantNotFound => "tenant_not_found",
+            DecisionReason::MemberNotFound => "member_not_found",
+            DecisionReason::MemberArchived => "member_archived",
+            DecisionReason::PermissionNotGranted => "permission_not_granted",
+            DecisionReason::OutOfScope => "out_of_scope",
+            DecisionReason::ResourceRequired => "resource_required",
+            DecisionReason::ResourceAttributeRequired => "resource_attribute_required",
+        }
+    }
+
     /// Whether it is a reason to allow.
     #[must_use]
     pub const fn allows(self) -> bool {

@@ -5,6 +5,7 @@
 //! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`edge`] mends the errors that tonic makes by itself.
+//! - [`meter`] counts calls.
 
 mod accept;
 mod authz;
@@ -13,6 +14,7 @@ pub mod edge;
 mod fields;
 mod item_error;
 mod members;
+pub mod meter;
 mod role_show;
 mod roles;
 mod show;

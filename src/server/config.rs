@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::store::OpenOptions;
+use tokio::net::TcpListener;
+
+use crate::store::{FollowLimits, OpenOptions};
 
 /// A catalog besides those that ship with the program.
 #[derive(Debug, Clone)]
@@ -11,6 +13,22 @@ pub struct CatalogFile {
     pub origin: String,
     /// Its TOML.
     pub source: String,
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For operators, if they want it.
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    /// For gRPC only.
+    fn from(grpc: TcpListener) -> Self {
+        Listeners { grpc, admin: None }
+    }
 }
 
 /// Everything that [`super::run`] wants to know. The command line documents each of them.
@@ -26,6 +44,8 @@ pub struct Config {
     pub demo: bool,
     /// What the caches may take, in bytes.
     pub cache_bytes: u64,
+    /// How old what is cached may be, and how long to go on without the database.
+    pub follow: FollowLimits,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
     /// The longest that a request may take.
@@ -47,6 +67,7 @@ impl Config {
             dev: false,
             demo: false,
             cache_bytes: 256 << 20,
+            follow: FollowLimits::default(),
             max_message_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,

@@ -5,32 +5,39 @@ mod catalogs;
 mod config;
 mod demo;
 mod housekeeping;
+mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapRequestLayer;
 
 pub use catalogs::CatalogError;
-pub use config::{CatalogFile, Config};
+pub use config::{CatalogFile, Config, Listeners};
 
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
+use crate::grpc::meter::{MeterLayer, RpcCounts};
 use crate::grpc::{
     self, AuthzApi, AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer,
     TenantApi, TenantServiceServer,
 };
+use crate::http::{Admin, Metrics, Version};
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
+use crate::service::follow::Follower;
 use crate::service::members::Members;
+use crate::service::readiness::Readiness;
 use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
-use crate::store::{Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError};
+use crate::store::{
+    Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError, newest_schema,
+};
 
 /// What health is told of: the server as a whole, and each service.
 const SERVICES: [&str; 5] = [
@@ -39,6 +46,13 @@ const SERVICES: [&str; 5] = [
     "rolegate.v1.MemberService",
     "rolegate.v1.RoleService",
     "rolegate.v1.TenantService",
+];
+/// The services that are served, for the names of their methods.
+const DESCRIPTORS: [&[u8]; 4] = [
+    grpc::pb::DESCRIPTORS,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
 /// How many requests one connection may have under way.
 const MAX_STREAMS: u32 = 1024;
@@ -90,14 +104,18 @@ pub struct Services {
     pub tenants: Tenants,
     /// Members.
     pub members: Members,
+    /// The cache that decisions come from.
+    pub cache: Arc<Cached>,
+    /// The database's consistency tokens.
+    pub tokens: Tokens,
 }
 
 impl Services {
     /// Puts the use cases together, with a cache that hears of every change.
     #[must_use]
-    pub fn new(store: &SqlStore, cache_bytes: u64) -> Self {
-        let cached = Arc::new(Cached::new(store.clone(), cache_bytes, told_of_everything()));
-        let listener: Arc<dyn ChangeListener> = Arc::clone(&cached) as _;
+    pub fn new(store: &SqlStore, cache_bytes: u64, limits: FollowLimits) -> Self {
+        let cache = Arc::new(Cached::new(store.clone(), cache_bytes, limits));
+        let listener: Arc<dyn ChangeListener> = Arc::clone(&cache) as _;
         if store.set_listener(listener).is_err() {
             // The cache that listens already stays right; this one would not.
             tracing::error!("a second cache on one store: it hears of no changes");
@@ -105,30 +123,27 @@ impl Services {
         let tokens = Tokens::new(store.identity());
         let seal = Seal::new(store.identity().signing_key);
         Services {
-            decisions: Decisions::new(cached, tokens.clone()),
+            decisions: Decisions::new(Arc::clone(&cache), tokens.clone()),
             roles: Roles::new(store.clone(), tokens.clone(), seal.clone()),
             tenants: Tenants::new(store.clone(), tokens.clone(), seal.clone()),
-            members: Members::new(store.clone(), tokens, seal),
+            members: Members::new(store.clone(), tokens.clone(), seal),
+            cache,
+            tokens,
         }
     }
 }
 
-/// One process on one file: the store tells the cache of every change itself, so what is cached is
-/// current however long ago anybody asked the database.
-fn told_of_everything() -> FollowLimits {
-    FollowLimits { staleness: Duration::MAX, ..FollowLimits::default() }
-}
-
-/// Serves on a listener until `shutdown` completes, then drains and closes the database.
+/// Serves until `shutdown` completes, then drains and closes the database.
 ///
 /// # Errors
 /// See [`ServeError`]; everything that can be wrong with the set-up is found before the first
 /// connection is taken.
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let Listeners { grpc: listener, admin: admin_listener } = listeners.into();
     let address = listener.local_addr().map_err(transport)?;
     if !config.dev {
         return Err(ServeError::NoAuthentication);
@@ -136,15 +151,38 @@ pub async fn run(
     if !address.ip().is_loopback() {
         return Err(ServeError::NotLoopback(address));
     }
+    // Health and metrics come first and go last, so that the start and the end can be watched too.
+    let readiness = Readiness::starting();
+    let admin = Arc::new(Admin {
+        readiness: readiness.clone(),
+        metrics: Metrics::new(),
+        version: Version::current(newest_schema()),
+    });
+    metrics::of_process(&admin.metrics, &admin.version);
+    // Aborted when it is dropped.
+    let mut background = JoinSet::new();
+    if let Some(listener) = admin_listener {
+        let address = listener.local_addr().map_err(transport)?;
+        tracing::info!(%address, "serving health and metrics");
+        background.spawn(Arc::clone(&admin).serve(listener));
+    }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
-    let services = Services::new(&store, config.cache_bytes);
+    let services = Services::new(&store, config.cache_bytes, config.follow);
+    // Before anything is cached: what is cached from now on is followed from now on.
+    let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
+    let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
+    let follower = tokio::spawn(follower.run());
     if config.demo {
         demo::fill(&services).await?;
     }
     let housekeeping = tokio::spawn(housekeeping::run(store.clone(), services.tenants.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
+    let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
+    metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
+    readiness.started();
     report(&health, ServingStatus::Serving).await;
+    background.spawn(follow(readiness.clone(), health.clone()));
     tracing::warn!("development mode: whoever reaches {address} may do anything");
     tracing::info!(%address, "serving gRPC");
 
@@ -167,6 +205,7 @@ pub async fn run(
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(MeterLayer::new(rpcs))
         .layer(EdgeLayer::new(limits))
         .layer(MapRequestLayer::new(as_development_caller))
         .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
@@ -191,6 +230,8 @@ pub async fn run(
         ended = &mut server => ended,
         () = shutdown => {
             tracing::info!("shutting down: not serving any more, then draining");
+            readiness.draining();
+            // Told here too: draining must not begin before.
             report(&health, ServingStatus::NotServing).await;
             tokio::time::sleep(config.drain_delay).await;
             drain.send(()).ok();
@@ -205,9 +246,23 @@ pub async fn run(
         }
     };
     housekeeping.abort();
+    follower.abort();
     store.close().await;
     tracing::info!("stopped");
     served.map_err(transport)?.map_err(transport)
+}
+
+/// Tells the gRPC health service whatever readiness is told.
+async fn follow(readiness: Readiness, health: HealthReporter) {
+    let mut seen = readiness.watch();
+    loop {
+        readiness.changed(&mut seen).await;
+        let status = match readiness.obstacle() {
+            None => ServingStatus::Serving,
+            Some(_) => ServingStatus::NotServing,
+        };
+        report(&health, status).await;
+    }
 }
 
 /// The overall health ("") and each service's.

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::counts::DecisionCounts;
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
@@ -84,12 +85,17 @@ pub struct Effective {
 pub struct Decisions<S> {
     source: Arc<S>,
     tokens: Tokens,
+    counts: Arc<DecisionCounts>,
 }
 
 /// Clones share the source, which need not be one that can be cloned.
 impl<S> Clone for Decisions<S> {
     fn clone(&self) -> Self {
-        Decisions { source: Arc::clone(&self.source), tokens: self.tokens.clone() }
+        Decisions {
+            source: Arc::clone(&self.source),
+            tokens: self.tokens.clone(),
+            counts: Arc::clone(&self.counts),
+        }
     }
 }
 
@@ -97,7 +103,14 @@ impl<S: DecisionSource> Decisions<S> {
     /// Decides from this source.
     #[must_use]
     pub fn new(source: Arc<S>, tokens: Tokens) -> Self {
-        Decisions { source, tokens }
+        Decisions { source, tokens, counts: Arc::default() }
+    }
+
+    /// What was decided since the start: each check, each item of a batch, each candidate of a
+    /// filter. Plans and menus are no decisions.
+    #[must_use]
+    pub fn counts(&self) -> &Arc<DecisionCounts> {
+        &self.counts
     }
 
     /// One question.
@@ -112,10 +125,12 @@ impl<S: DecisionSource> Decisions<S> {
     ) -> Result<Answer<Decision>, ServiceError> {
         let members = std::slice::from_ref(&question.member);
         let Some(view) = self.view(tenant, members, consistency).await? else {
+            self.counts.add(DecisionReason::TenantNotFound, 1);
             return Ok(no_tenant(Decision::denied(DecisionReason::TenantNotFound)));
         };
         let decision =
             decide(&view, question).map_err(|problem| Refusal::invalid("permission", problem))?;
+        self.counts.add(decision.reason, 1);
         Ok(self.answer(tenant, &view, decision))
     }
 
@@ -138,13 +153,15 @@ impl<S: DecisionSource> Decisions<S> {
             let denied = |item: Result<Question, Violation>| {
                 item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
             };
+            self.counts.add(DecisionReason::TenantNotFound, questions.iter().flatten().count());
             return Ok(no_tenant(questions.into_iter().map(denied).collect()));
         };
         let decisions = questions.into_iter().enumerate().map(|(index, item)| {
             decide(&view, &item?)
                 .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
         });
-        let decisions = decisions.collect();
+        let decisions: Vec<_> = decisions.collect();
+        self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
         Ok(self.answer(tenant, &view, decisions))
     }
 
@@ -162,6 +179,7 @@ impl<S: DecisionSource> Decisions<S> {
     ) -> Result<Answer<Filtered>, ServiceError> {
         bounded("resources", resources.len())?;
         let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+            self.counts.add(DecisionReason::TenantNotFound, resources.len());
             let denied = Some(DecisionReason::TenantNotFound);
             return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
         };
@@ -171,18 +189,24 @@ impl<S: DecisionSource> Decisions<S> {
             if subject.granted(&view.catalog, permission).is_empty() {
                 filtered.denied = Some(DecisionReason::PermissionNotGranted);
             } else {
-                for resource in resources {
-                    let decision = subject.decide(&view.catalog, permission, Some(resource));
-                    if decision.is_allowed() {
+                let decide = |resource| subject.decide(&view.catalog, permission, Some(resource));
+                let reasons = resources.iter().map(|resource| {
+                    let Decision { reason, decided_by: _, missing } = decide(resource);
+                    if reason.allows() {
                         filtered.allowed.push(resource.id.clone());
-                    } else if decision.reason == DecisionReason::ResourceAttributeRequired {
+                    } else if reason == DecisionReason::ResourceAttributeRequired {
                         filtered.incomplete.push(resource.id.clone());
-                        filtered.missing.extend(decision.missing);
+                        filtered.missing.extend(missing);
                     }
-                }
+                    reason
+                });
+                self.counts.add_all(reasons);
                 filtered.missing.sort_unstable();
                 filtered.missing.dedup();
             }
+        }
+        if let Some(reason) = filtered.denied {
+            self.counts.add(reason, resources.len());
         }
         Ok(self.answer(tenant, &view, filtered))
     }

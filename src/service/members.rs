@@ -1,7 +1,9 @@
 //! Members: made, given roles and teams, archived, restored, deleted.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};
 use super::roles::{check_etag, unknown_roles};
@@ -26,7 +28,13 @@ impl Members {
     /// The use cases over this store.
     #[must_use]
     pub fn new(store: SqlStore, tokens: Tokens, seal: Seal) -> Self {
-        Members { writer: Writer { store: store.clone(), tokens }, store, seal }
+        Members { writer: Writer::new(store.clone(), tokens), store, seal }
+    }
+
+    /// How its mutations ended, since the start.
+    #[must_use]
+    pub fn write_counts(&self) -> &Arc<WriteCounts> {
+        self.writer.counts()
     }
 
     /// One member.

@@ -4,13 +4,16 @@
 
 pub mod audit;
 pub mod caller;
+pub mod counts;
 pub mod decide;
 mod error;
 pub mod explain;
+pub mod follow;
 pub mod members;
 pub mod move_catalog;
 pub mod page;
 pub mod preview;
+pub mod readiness;
 pub mod roles;
 pub mod seal;
 pub mod tenants;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::members::{owner_remains, parse_teams};
 use super::page::{Page, PageRequest, Pager};
@@ -69,7 +70,13 @@ impl Tenants {
     /// The use cases over this store.
     #[must_use]
     pub fn new(store: SqlStore, tokens: Tokens, seal: Seal) -> Self {
-        Tenants { writer: Writer { store: store.clone(), tokens }, store, seal }
+        Tenants { writer: Writer::new(store.clone(), tokens), store, seal }
+    }
+
+    /// How its mutations ended, since the start.
+    #[must_use]
+    pub fn write_counts(&self) -> &Arc<WriteCounts> {
+        self.writer.counts()
     }
 
     /// One tenant; a deleted one only when asked for.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::counts::{WriteCounts, WriteEnding, WriteOutcome};
 use super::error::ServiceError;
 use super::token::Tokens;
 use crate::domain::Timestamp;
@@ -83,8 +84,9 @@ impl Trace {
 /// Begins and finishes mutations.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    pub(super) store: SqlStore,
-    pub(super) tokens: Tokens,
+    store: SqlStore,
+    tokens: Tokens,
+    counts: Arc<WriteCounts>,
 }
 
 /// What a mutation begins with.
@@ -103,6 +105,7 @@ pub(super) struct Operation {
     tenant: TenantId,
     tokens: Tokens,
     store: SqlStore,
+    ending: WriteEnding,
 }
 
 /// What is remembered of an answer.
@@ -113,21 +116,32 @@ struct Remembered<T> {
 }
 
 impl Writer {
+    pub(super) fn new(store: SqlStore, tokens: Tokens) -> Self {
+        Writer { store, tokens, counts: Arc::default() }
+    }
+
+    /// How its mutations ended.
+    pub(super) fn counts(&self) -> &Arc<WriteCounts> {
+        &self.counts
+    }
+
     /// Locks the tenant, and looks whether this request was answered before.
     pub(super) async fn begin<T: DeserializeOwned>(
         &self,
         context: WriteContext,
         tenant: &TenantId,
     ) -> Result<Start<T>, ServiceError> {
+        let ending = WriteEnding::new(&self.counts);
         let tx = self.store.write(tenant).await?;
         let now = Timestamp::now();
-        let operation = Operation {
+        let mut operation = Operation {
             tx,
             now,
             context,
             tenant: tenant.clone(),
             tokens: self.tokens.clone(),
             store: self.store.clone(),
+            ending,
         };
         if let (Some(request), Some(key)) = (&operation.context.request, operation.request_key())
             && let Some(earlier) = operation.tx.remembered(&key, now).await?
@@ -137,6 +151,7 @@ impl Writer {
             }
             let answer: Remembered<T> = serde_json::from_str(&earlier.response)
                 .map_err(|error| ServiceError::Internal(format!("remembered answer: {error}")))?;
+            operation.ending.is(WriteOutcome::Replayed);
             return Ok(Start::Replay(Written {
                 value: answer.value,
                 token: Some(self.tokens.issue(tenant, answer.revision)),
@@ -184,12 +199,13 @@ impl Operation {
     /// Commits what was written, remembers the answer, and gives it its token. A trial is rolled
     /// back instead.
     pub(super) async fn finish<T: Serialize>(
-        self,
+        mut self,
         value: T,
         touched: Touched,
         trace: Trace,
     ) -> Result<Written<T>, ServiceError> {
         if self.context.validate_only {
+            self.ending.is(WriteOutcome::Trial);
             return Ok(Written { value, token: None });
         }
         let revision = self.tx.next_revision();
@@ -206,7 +222,9 @@ impl Operation {
             after: trace.after,
         };
         let (method, caller) = (self.context.method, self.context.caller.clone());
+        self.ending.is(WriteOutcome::Failed);
         let revision = self.tx.commit(touched, audit).await?;
+        self.ending.is(WriteOutcome::Committed);
         tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
         Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
     }
@@ -214,15 +232,18 @@ impl Operation {
     /// Answers without having changed anything: things were so already. The request id is
     /// remembered all the same, so that a late retry does not do then what was not needed now.
     pub(super) async fn unchanged<T: Serialize>(
-        self,
+        mut self,
         value: T,
     ) -> Result<Written<T>, ServiceError> {
         let revision = self.tx.tenant().map(|tenant| tenant.revision);
         let Some(revision) = revision.filter(|_| !self.context.validate_only) else {
+            self.ending.is(WriteOutcome::Trial);
             return Ok(Written { value, token: None });
         };
         let value = self.remember(revision, value).await?;
+        self.ending.is(WriteOutcome::Failed);
         self.tx.commit_unchanged().await?;
+        self.ending.is(WriteOutcome::Unchanged);
         Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
     }
 

@@ -16,6 +16,7 @@ mod holders;
 mod housekeeping;
 mod members;
 mod open;
+mod pools;
 mod reach;
 mod read;
 mod requests;
@@ -35,7 +36,8 @@ pub use follow::{
     BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
 };
 pub use members::{MemberFilter, RoleCount, RoleMembers};
-pub use open::{DatabaseIdentity, OpenOptions};
+pub use open::{DatabaseIdentity, OpenOptions, newest_schema};
+pub use pools::PoolStats;
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey};
 pub use source::{Seen, subject};

@@ -14,6 +14,7 @@ pub use edit::{RoleDraft, RoleEdit, RoleWritten};
 pub use guards::{MAX_GRANTS, etag};
 pub(super) use guards::{check_etag, collect, editable, parse_grants, unknown_roles};
 
+use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};
 use super::seal::Seal;
@@ -83,8 +84,14 @@ impl Roles {
     /// The use cases over this store.
     #[must_use]
     pub fn new(store: SqlStore, tokens: Tokens, seal: Seal) -> Self {
-        let writer = Writer { store: store.clone(), tokens: tokens.clone() };
+        let writer = Writer::new(store.clone(), tokens.clone());
         Roles { store, writer, seal, tokens }
+    }
+
+    /// How its mutations ended, since the start.
+    #[must_use]
+    pub fn write_counts(&self) -> &Arc<WriteCounts> {
+        self.writer.counts()
     }
 
     /// The catalog that the tenant is on: the tree for a role editor.

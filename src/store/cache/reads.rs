@@ -65,7 +65,7 @@ impl Cached {
                 Ok(Some(TenantView { catalog, revision, members, stale_since: None }))
             }
             Err(dangling) => {
-                self.forget_member(id, tenant, &dangling);
+                dangling.iter().for_each(|member| self.forget_member(id, tenant, member));
                 Ok(None)
             }
         }
@@ -184,18 +184,19 @@ pub(super) fn named(members: &[Arc<Member>]) -> BTreeSet<&RoleId> {
     members.iter().flat_map(|member| &member.roles).collect()
 }
 
-/// The members with their roles; else the first that names a role which is gone.
+/// The members with their roles; else those that name a role which is gone.
 pub(super) fn subjects(
     members: &[Arc<Member>],
     roles: &CompiledRoles,
-) -> Result<HashMap<MemberId, Arc<Subject>>, MemberId> {
+) -> Result<HashMap<MemberId, Arc<Subject>>, Vec<MemberId>> {
     let mut subjects = HashMap::with_capacity(members.len());
+    let mut dangling = Vec::new();
     for member in members {
-        let mut held = Vec::with_capacity(member.roles.len());
-        for role in &member.roles {
-            let compiled = roles.get(role).ok_or_else(|| member.id.clone())?;
-            held.push((role.clone(), Arc::clone(compiled)));
-        }
+        let held = |role: &RoleId| Some((role.clone(), Arc::clone(roles.get(role)?)));
+        let Some(held) = member.roles.iter().map(held).collect() else {
+            dangling.push(member.id.clone());
+            continue;
+        };
         let subject = Subject {
             id: member.id.clone(),
             status: member.status,
@@ -204,5 +205,5 @@ pub(super) fn subjects(
         };
         subjects.insert(member.id.clone(), Arc::new(subject));
     }
-    Ok(subjects)
+    if dangling.is_empty() { Ok(subjects) } else { Err(dangling) }
 }

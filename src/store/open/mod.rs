@@ -4,6 +4,8 @@ mod postgres;
 mod schema;
 mod sqlite;
 
+pub use schema::newest_schema;
+
 use std::time::Duration;
 
 use sea_orm::EntityTrait;

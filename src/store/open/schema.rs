@@ -9,6 +9,12 @@ use crate::store::entity::{change, meta};
 
 use super::OpenOptions;
 
+/// The newest schema that this program knows, by the name of its migration.
+#[must_use]
+pub fn newest_schema() -> String {
+    Migrator::migrations().last().map(|newest| newest.name().to_owned()).unwrap_or_default()
+}
+
 /// Applies what is missing, all in this transaction, which keeps everybody else from doing the
 /// same: a migration that fails leaves nothing.
 ///

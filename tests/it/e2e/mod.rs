@@ -3,6 +3,9 @@
 mod command_line;
 mod durability;
 mod every_rpc;
+mod exposition;
+mod http;
 mod process;
 mod reasons;
+mod replicas;
 mod shutdown;

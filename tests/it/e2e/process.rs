@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
+    /// Where it serves health and metrics.
+    pub(crate) admin: Option<String>,
 }
 
 /// What a server that did not come up left behind.
@@ -35,6 +37,8 @@ pub(crate) fn rolegate(directory: &Path, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Many run at the same time; whoever wants an admin port asks for a free one.
+    command.env("ROLEGATE_ADMIN_ADDR", "none");
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
     command
 }
@@ -63,13 +67,17 @@ impl Server {
         // The log must go on being read, or the server would block on a full pipe.
         let reader = std::thread::spawn(move || {
             let mut log = String::new();
+            let mut admin = None;
             for line in lines.map_while(Result::ok) {
                 let parsed: Option<serde_json::Value> = serde_json::from_str(&line).ok();
-                let serving = parsed.filter(|line| line["message"] == "serving gRPC");
-                if let Some(address) =
-                    serving.and_then(|line| Some(line["address"].as_str()?.to_owned()))
+                if let Some(line) = parsed
+                    && let Some(address) = line["address"].as_str().map(str::to_owned)
                 {
-                    found.send(address).ok();
+                    match line["message"].as_str() {
+                        Some("serving health and metrics") => admin = Some(address),
+                        Some("serving gRPC") => drop(found.send((address, admin.take()))),
+                        _ => {}
+                    }
                 }
                 log.push_str(&line);
                 log.push('\n');
@@ -77,7 +85,7 @@ impl Server {
             log
         });
         match address.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(Server { child, address }),
+            Ok((address, admin)) => Ok(Server { child, address, admin }),
             Err(_) => {
                 child.kill().ok();
                 let code = child.wait().unwrap().code();

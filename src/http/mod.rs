@@ -1,0 +1,11 @@
+//! The HTTP front for operators: liveness, readiness, metrics and the version, in plain text on a
+//! port of its own. It tells nothing of any tenant or member and changes nothing, so it asks nobody
+//! who they are; where it listens is the operator's choice.
+
+mod admin;
+mod metrics;
+mod version;
+
+pub use admin::Admin;
+pub use metrics::Metrics;
+pub use version::Version;

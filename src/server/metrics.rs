@@ -1,0 +1,232 @@
+//! What `/metrics` shows: the numbers that the layers count, under the names that operators know
+//! them by. `docs/operating.md` explains each one.
+//!
+//! Labels are bounded by the program itself: reasons, outcomes, methods, codes, kinds. What a
+//! client or a tenant chooses is never one.
+
+use std::fmt::Error;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::Services;
+use crate::domain::decision::DecisionReason;
+use crate::grpc::meter::RpcCounts;
+use crate::http::{Metrics, Version};
+use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
+use crate::store::{CacheStats, Cached, SqlStore};
+
+/// What is known of a server before it has opened its database.
+pub(super) fn of_process(metrics: &Metrics, version: &Version) {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics.add(Process { version: version.clone(), started: since_epoch.as_secs_f64() });
+}
+
+/// What is known of one that serves.
+pub(super) fn of_services(
+    metrics: &Metrics,
+    services: &Services,
+    store: &SqlStore,
+    rpcs: Arc<RpcCounts>,
+    cache_bytes: u64,
+) {
+    metrics.add(Decided(Arc::clone(services.decisions.counts())));
+    metrics.add(Writes([
+        ("roles", Arc::clone(services.roles.write_counts())),
+        ("tenants", Arc::clone(services.tenants.write_counts())),
+        ("members", Arc::clone(services.members.write_counts())),
+    ]));
+    metrics.add(Rpcs(rpcs));
+    metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
+    metrics.add(Connections(store.clone()));
+}
+
+/// A counter or gauge with labels, one line for each value.
+struct Lines<'a>(MetricEncoder<'a>);
+
+impl<'a> Lines<'a> {
+    fn new(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<Self, Error> {
+        Ok(Lines(encoder.encode_descriptor(name, help, None, kind)?))
+    }
+
+    fn counter<const N: usize>(
+        &mut self,
+        labels: [(&str, &str); N],
+        value: u64,
+    ) -> Result<(), Error> {
+        self.0.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+    }
+
+    fn gauge<const N: usize>(
+        &mut self,
+        labels: [(&str, &str); N],
+        value: u64,
+    ) -> Result<(), Error> {
+        self.0.encode_family(&labels)?.encode_gauge(&value)
+    }
+}
+
+/// One number without labels.
+fn plain(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: impl EncodeGaugeValue,
+) -> Result<(), Error> {
+    encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+#[derive(Debug)]
+struct Process {
+    version: Version,
+    started: f64,
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Version { version, commit, rustc, schema } = &self.version;
+        let labels = [
+            ("version", *version),
+            ("commit", commit.unwrap_or_default()),
+            ("rustc", rustc),
+            ("schema", schema),
+        ];
+        let help = "What is running; always 1";
+        Lines::new(&mut encoder, "build_info", help, MetricType::Gauge)?.gauge(labels, 1)?;
+        let help = "When the server started, in seconds since 1970";
+        plain(&mut encoder, "start_time", help, Some(&Unit::Seconds), self.started)
+    }
+}
+
+#[derive(Debug)]
+struct Decided(Arc<DecisionCounts>);
+
+impl Collector for Decided {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Decisions: each check, each item of a batch, each candidate of a filter";
+        let mut lines = Lines::new(&mut encoder, "decisions", help, MetricType::Counter)?;
+        for reason in DecisionReason::ALL {
+            let outcome = if reason.allows() { "allowed" } else { "denied" };
+            let labels = [("outcome", outcome), ("reason", reason.name())];
+            lines.counter(labels, self.0.get(reason))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Writes([(&'static str, Arc<WriteCounts>); 3]);
+
+impl Collector for Writes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Mutations by what they change and how they ended";
+        let mut lines = Lines::new(&mut encoder, "writes", help, MetricType::Counter)?;
+        for (kind, counts) in &self.0 {
+            for outcome in WriteOutcome::ALL {
+                let labels = [("kind", *kind), ("outcome", outcome.name())];
+                lines.counter(labels, counts.get(outcome))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Rpcs(Arc<RpcCounts>);
+
+impl Collector for Rpcs {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let methods = self.0.called();
+        let help =
+            "Calls that ended, by method and gRPC code; CANCELLED is also a client that left";
+        let mut lines = Lines::new(&mut encoder, "rpcs", help, MetricType::Counter)?;
+        for method in &methods {
+            for (code, count) in method.ended().filter(|(_, count)| *count > 0) {
+                lines.counter([("method", method.name()), ("code", code)], count)?;
+            }
+        }
+        let help = "Calls under way; of a streaming method, its open streams";
+        let mut lines = Lines::new(&mut encoder, "rpcs_open", help, MetricType::Gauge)?;
+        for method in &methods {
+            lines.gauge([("method", method.name())], method.open())?;
+        }
+        let mut encoder = encoder.encode_descriptor(
+            "rpc_duration",
+            "Time from a unary call's beginning until its answer begins",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for method in &methods {
+            let Some(latency) = method.latency() else { continue };
+            encoder.encode_family(&[("method", method.name())])?.encode_histogram::<NoLabelSet>(
+                latency.sum,
+                latency.count,
+                &latency.buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct CacheUse {
+    cache: Arc<Cached>,
+    limit: u64,
+}
+
+impl Collector for CacheUse {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let CacheStats { member_hits, member_misses, role_hits, role_misses, bypasses, weight } =
+            self.cache.stats();
+        let counters = [
+            ("cache_hits", "Found in the cache", member_hits, role_hits),
+            ("cache_misses", "Not cached, so read from the database", member_misses, role_misses),
+        ];
+        for (name, help, members, roles) in counters {
+            let mut lines = Lines::new(&mut encoder, name, help, MetricType::Counter)?;
+            lines.counter([("kind", "member")], members)?;
+            lines.counter([("kind", "role")], roles)?;
+        }
+        let help = "Views read past the cache: asked for, or the cache could not give one state";
+        encoder
+            .encode_descriptor("cache_bypasses", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&bypasses, None)?;
+        let bytes = Some(&Unit::Bytes);
+        plain(&mut encoder, "cache", "About what is cached takes", bytes, weight)?;
+        plain(&mut encoder, "cache_limit", "What may be cached", bytes, self.limit)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Connections(SqlStore);
+
+impl Collector for Connections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let pools = self.0.pools();
+        let help = "Open connections to the database";
+        let mut lines = Lines::new(&mut encoder, "database_connections", help, MetricType::Gauge)?;
+        for pool in &pools {
+            lines.gauge([("pool", pool.pool), ("state", "in_use")], u64::from(pool.in_use))?;
+            lines.gauge([("pool", pool.pool), ("state", "idle")], u64::from(pool.idle))?;
+        }
+        let help = "How many connections there may be";
+        let mut lines =
+            Lines::new(&mut encoder, "database_connections_limit", help, MetricType::Gauge)?;
+        for pool in &pools {
+            lines.gauge([("pool", pool.pool)], u64::from(pool.max))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! What the use cases count, for whoever runs the service. Counting is one atomic addition to an
+//! array: no lock, no allocation, and nothing that tells one tenant or member from another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::decision::DecisionReason;
+
+const REASONS: usize = DecisionReason::ALL.len();
+
+/// Decisions since the start, by reason. A reason tells the verdict too.
+#[derive(Debug, Default)]
+pub struct DecisionCounts([AtomicU64; REASONS]);
+
+impl DecisionCounts {
+    /// How many were decided for this reason.
+    #[must_use]
+    pub fn get(&self, reason: DecisionReason) -> u64 {
+        self.0.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn add(&self, reason: DecisionReason, count: usize) {
+        if let Some(counter) = self.0.get(reason as usize) {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts many decisions with one addition for each reason.
+    pub(super) fn add_all(&self, reasons: impl Iterator<Item = DecisionReason>) {
+        let mut counts = [0_usize; REASONS];
+        for reason in reasons {
+            if let Some(count) = counts.get_mut(reason as usize) {
+                *count += 1;
+            }
+        }
+        for (reason, count) in DecisionReason::ALL.into_iter().zip(counts) {
+            if count > 0 {
+                self.add(reason, count);
+            }
+        }
+    }
+}
+
+/// How a mutation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It was written.
+    Committed,
+    /// Things were so already.
+    Unchanged,
+    /// The same request had been answered before, and got the same answer.
+    Replayed,
+    /// Nothing was to be written.
+    Trial,
+    /// It ended before its commit: refused, failed, or its caller was gone.
+    Abandoned,
+    /// The commit failed.
+    Failed,
+}
+
+impl WriteOutcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [WriteOutcome; 6] = [
+        WriteOutcome::Committed,
+        WriteOutcome::Unchanged,
+        WriteOutcome::Replayed,
+        WriteOutcome::Trial,
+        WriteOutcome::Abandoned,
+        WriteOutcome::Failed,
+    ];
+
+    /// Its name for operators.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            WriteOutcome::Committed => "committed",
+            WriteOutcome::Unchanged => "unchanged",
+            WriteOutcome::Replayed => "replayed",
+            WriteOutcome::Trial => "trial",
+            WriteOutcome::Abandoned => "abandoned",
+            WriteOutcome::Failed => "failed",
+        }
+    }
+}
+
+/// Mutations since the start, by outcome.
+#[derive(Debug, Default)]
+pub struct WriteCounts([AtomicU64; WriteOutcome::ALL.len()]);
+
+impl WriteCounts {
+    /// How many ended so.
+    #[must_use]
+    pub fn get(&self, outcome: WriteOutcome) -> u64 {
+        self.0.get(outcome as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts a mutation when it is dropped: as abandoned, unless it was told how it ended.
+#[derive(Debug)]
+pub(super) struct WriteEnding {
+    counts: Arc<WriteCounts>,
+    outcome: WriteOutcome,
+}
+
+impl WriteEnding {
+    pub(super) fn new(counts: &Arc<WriteCounts>) -> Self {
+        WriteEnding { counts: Arc::clone(counts), outcome: WriteOutcome::Abandoned }
+    }
+
+    pub(super) fn is(&mut self, outcome: WriteOutcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for WriteEnding {
+    fn drop(&mut self) {
+        if let Some(count) = self.counts.0.get(self.outcome as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_and_outcome_has_its_own_place_and_name() {
+        let counts = DecisionCounts::default();
+        for (position, reason) in DecisionReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, position);
+            counts.add_all(std::iter::repeat_n(reason, position + 1));
+        }
+        for (position, reason) in DecisionReason::ALL.into_iter().enumerate() {
+            assert_eq!(counts.get(reason), position as u64 + 1, "{}", reason.name());
+        }
+        for (position, outcome) in WriteOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, position);
+        }
+        let names: std::collections::BTreeSet<_> = (DecisionReason::ALL.map(DecisionReason::name))
+            .into_iter()
+            .chain(WriteOutcome::ALL.map(WriteOutcome::name))
+            .collect();
+        assert_eq!(names.len(), REASONS + WriteOutcome::ALL.len());
+    }
+
+    #[test]
+    fn a_write_that_never_said_how_it_ended_was_abandoned() {
+        let counts = Arc::new(WriteCounts::default());
+        drop(WriteEnding::new(&counts));
+        WriteEnding::new(&counts).is(WriteOutcome::Committed);
+        let all = WriteOutcome::ALL.map(|outcome| counts.get(outcome));
+        assert_eq!(all, [1, 0, 0, 0, 1, 0]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Following what other processes change (DESIGN section 6.3): this replica's cache forgets what a
+//! committed change touched as soon as the change is visible, and keeps confirming that it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::readiness::Readiness;
+use super::token::Tokens;
+use crate::store::{
+    Cached, ChangeListener as _, FollowCursor, Moment, SqlStore, Standing, StoreError,
+};
+
+/// How often to ask when nobody wakes us: the net under lost notifications. Several times within
+/// the bound that is promised.
+const POLL: Duration = Duration::from_millis(250);
+/// The longest that one question may take before the database counts as gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many changes are taken at a time.
+const BATCH: u64 = 1_000;
+
+/// Keeps one replica's cache up to date with its database.
+#[derive(Debug)]
+pub struct Follower {
+    store: SqlStore,
+    cache: Arc<Cached>,
+    tokens: Tokens,
+    readiness: Readiness,
+    cursor: FollowCursor,
+    /// For the log: told once, not at every poll.
+    lost: bool,
+}
+
+impl Follower {
+    /// Begins to follow. Must come before the first fill of the cache, which may then be as old as
+    /// this moment but no older.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn start(
+        store: SqlStore,
+        cache: Arc<Cached>,
+        tokens: Tokens,
+        readiness: Readiness,
+    ) -> Result<Self, StoreError> {
+        let asked = Moment::now();
+        let cursor = store.follow_start().await?;
+        cache.following().confirm(asked);
+        Ok(Follower { store, cache, tokens, readiness, cursor, lost: false })
+    }
+
+    /// Follows until it is dropped.
+    pub async fn run(mut self) {
+        let mut wake = self.store.listen();
+        loop {
+            match self.catch_up().await {
+                Ok(()) => self.found(),
+                Err(error) => self.missed(&error),
+            }
+            // Woken or not: what counts is that it is asked soon enough.
+            tokio::time::timeout(POLL, wake.next()).await.ok();
+        }
+    }
+
+    /// Applies everything that is visible now.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        loop {
+            let asked = Moment::now();
+            let question = self.store.follow(&self.cursor, BATCH);
+            let Ok(followed) = tokio::time::timeout(PATIENCE, question).await else {
+                return Err(StoreError::Unavailable("it takes too long to answer".to_owned()));
+            };
+            let followed = followed?;
+            if self.tokens.begin_epoch(followed.epoch) {
+                tracing::warn!(epoch = followed.epoch, "the database was restored: starting anew");
+                self.cache.forget_everything();
+            } else if followed.gap {
+                tracing::warn!("changes were trimmed before they were seen: starting anew");
+                self.cache.forget_everything();
+            }
+            for change in &followed.changes {
+                self.cache.committed(&change.change);
+            }
+            self.cursor = followed.next;
+            if !followed.more {
+                self.cache.following().confirm(asked);
+                return Ok(());
+            }
+        }
+    }
+
+    fn found(&mut self) {
+        self.readiness.hindered(None);
+        if std::mem::take(&mut self.lost) {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    fn missed(&mut self, error: &StoreError) {
+        self.cache.following().unreachable();
+        // Readiness follows the grace: until then this replica still decides.
+        if self.cache.following().standing() == Standing::Lost {
+            self.readiness.hindered(Some("the database does not answer"));
+        }
+        if !std::mem::replace(&mut self.lost, true) {
+            tracing::error!(%error, "changes cannot be followed; deciding from what is held");
+        }
+    }
+}
