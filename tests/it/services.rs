@@ -222,7 +222,7 @@ async fn that_a_member_was_deleted_is_told_by_its_pseudonym() {
     assert!(pseudonym.as_str().starts_with("erased-"), "{pseudonym}");
     assert_eq!(
         creation.entry.members,
-        std::slice::from_ref(&pseudonym),
+        std::slice::from_ref(pseudonym),
         "the same as in the rest of the trail"
     );
     assert_eq!(creation.entry.after.as_ref().unwrap()["id"], pseudonym.as_str());
