@@ -69,6 +69,9 @@ pub(super) struct ServeArgs {
     /// How long to go on deciding from what is cached when the database does not answer, in seconds.
     #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
     outage_grace: u64,
+    /// Delete audit events that are older than this many days. 0: keep them for good.
+    #[arg(long, env = "ROLEGATE_AUDIT_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    audit_retention_days: u32,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -108,6 +111,8 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             outage_grace: Duration::from_secs(args.outage_grace),
             ..FollowLimits::default()
         },
+        audit_retention: (args.audit_retention_days > 0)
+            .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),
         drain_delay: Duration::from_secs(args.drain_delay),

@@ -109,9 +109,8 @@ impl From<ServiceError> for Status {
                 ErrorReason::ConcurrentChange,
                 "Another write came first and nothing was written. Read again and retry.",
             )),
-            ServiceError::Store(StoreError::Corrupt(detail)) | ServiceError::Internal(detail) => {
-                internal(&detail)
-            }
+            ServiceError::Store(StoreError::Corrupt(detail) | StoreError::Internal(detail))
+            | ServiceError::Internal(detail) => internal(&detail),
         }
     }
 }

@@ -140,11 +140,13 @@ impl TenantService for TenantApi {
             .tenants
             .move_catalog(context, &tenant, version, accept_widening, etag.as_deref())
             .await?;
-        let change = |RoleCatalogChange { role, name, permissions }| pb::RoleCatalogChange {
-            role_id: role.map(|role| role.to_string()).unwrap_or_default(),
-            name,
-            permissions: show::deltas(permissions),
-        };
+        let change =
+            |RoleCatalogChange { role, former, name, permissions }| pb::RoleCatalogChange {
+                role_id: role.map(|role| role.to_string()).unwrap_or_default(),
+                name,
+                permissions: show::deltas(permissions),
+                former_role_id: former.map(|role| role.to_string()).unwrap_or_default(),
+            };
         Ok(Response::new(pb::MoveCatalogResponse {
             tenant: Some(show_tenant(tenant)),
             changes: changes.into_iter().map(change).collect(),

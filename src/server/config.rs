@@ -46,6 +46,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// How old what is cached may be, and how long to go on without the database.
     pub follow: FollowLimits,
+    /// How long the audit trail is kept; `None`: for good.
+    pub audit_retention: Option<Duration>,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
     /// The longest that a request may take.
@@ -68,6 +70,7 @@ impl Config {
             demo: false,
             cache_bytes: 256 << 20,
             follow: FollowLimits::default(),
+            audit_retention: None,
             max_message_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,

@@ -1,5 +1,5 @@
 //! What has to be done from time to time: purging deleted tenants, forgetting answers and changes
-//! that nobody needs any more.
+//! that nobody needs any more, and audit events that were kept long enough.
 
 use std::time::Duration;
 
@@ -13,18 +13,22 @@ const INTERVAL: Duration = Duration::from_secs(10 * 60);
 const CHANGES_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Runs until it is dropped.
-pub(super) async fn run(store: SqlStore, tenants: Tenants) {
+pub(super) async fn run(store: SqlStore, tenants: Tenants, audit_retention: Option<Duration>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if let Err(error) = once(&store, &tenants).await {
+        if let Err(error) = once(&store, &tenants, audit_retention).await {
             tracing::warn!(%error, "housekeeping failed; it is tried again");
         }
     }
 }
 
-async fn once(store: &SqlStore, tenants: &Tenants) -> Result<(), ServiceError> {
+async fn once(
+    store: &SqlStore,
+    tenants: &Tenants,
+    audit_retention: Option<Duration>,
+) -> Result<(), ServiceError> {
     let now = Timestamp::now();
     for tenant in store.purgeable(now).await? {
         let context = WriteContext {
@@ -42,6 +46,52 @@ async fn once(store: &SqlStore, tenants: &Tenants) -> Result<(), ServiceError> {
     }
     let answers = store.forget_expired_requests(now).await?;
     let changes = store.trim_changes(now.minus(CHANGES_KEPT)).await?;
-    tracing::debug!(answers, changes, "housekeeping");
+    let audit = match audit_retention {
+        Some(kept) => store.trim_audit(now.minus(kept)).await?,
+        None => 0,
+    };
+    tracing::debug!(answers, changes, audit, "housekeeping");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{MemberId, TenantId};
+    use crate::service::seal::Seal;
+    use crate::service::token::Tokens;
+    use crate::store::{AuditEntry, AuditFilter, OpenOptions};
+
+    #[tokio::test]
+    async fn audit_events_are_kept_as_long_as_was_asked_for() {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("db").display());
+        let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
+        let (tokens, seal) = (Tokens::new(store.identity()), Seal::new([1; 32]));
+        let tenants = Tenants::new(store.clone(), tokens, seal);
+        let tenant = TenantId::trusted("acme");
+        for days in [400, 20, 0] {
+            let attempt = AuditEntry {
+                at: Timestamp::now().minus(DAY * days),
+                caller: "c".into(),
+                actor: Some(MemberId::trusted("kim")),
+                method: "m".into(),
+                request_id: None,
+                roles: vec![],
+                members: vec![],
+                before: None,
+                after: None,
+            };
+            store.record_refusal(&tenant, attempt, "r").await.unwrap();
+        }
+        let kept = async || {
+            let tx = store.read().await.unwrap();
+            tx.audit_events(&tenant, &AuditFilter::default(), None, 9).await.unwrap().len()
+        };
+        for (retention, left) in [(None, 3), (Some(DAY * 365), 2), (Some(DAY), 1)] {
+            once(&store, &tenants, retention).await.unwrap();
+            assert_eq!(kept().await, left, "{retention:?}");
+        }
+    }
 }

@@ -162,19 +162,20 @@ pub async fn run(
     let services = Services::new(&store, config.cache_bytes, config.follow);
     // Before anything is cached: what is cached from now on is followed from now on.
     let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
-    let follower = Follower::start(store.clone(), cache, tokens).await?;
+    let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
     let follower = tokio::spawn(follower.run());
     if config.demo {
         demo::fill(&services).await?;
     }
-    let housekeeping = tokio::spawn(housekeeping::run(store.clone(), services.tenants.clone()));
+    let tenants = services.tenants.clone();
+    let housekeeping =
+        tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
     readiness.started();
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
-    background.spawn(health::watch_database(readiness.clone(), Arc::clone(&services.cache)));
     tracing::warn!("development mode: whoever reaches {address} may do anything");
     tracing::info!(%address, "serving gRPC");
 

@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::readiness::Readiness;
 use super::token::Tokens;
-use crate::store::{Cached, ChangeListener as _, FollowCursor, Moment, SqlStore, StoreError};
+use crate::store::{
+    Cached, ChangeListener as _, FollowCursor, Moment, SqlStore, Standing, StoreError,
+};
 
 /// How often to ask when nobody wakes us: the net under lost notifications. Several times within
 /// the bound that is promised.
@@ -21,6 +24,7 @@ pub struct Follower {
     store: SqlStore,
     cache: Arc<Cached>,
     tokens: Tokens,
+    readiness: Readiness,
     cursor: FollowCursor,
     /// For the log: told once, not at every poll.
     lost: bool,
@@ -36,11 +40,12 @@ impl Follower {
         store: SqlStore,
         cache: Arc<Cached>,
         tokens: Tokens,
+        readiness: Readiness,
     ) -> Result<Self, StoreError> {
         let asked = Moment::now();
         let cursor = store.follow_start().await?;
         cache.following().confirm(asked);
-        Ok(Follower { store, cache, tokens, cursor, lost: false })
+        Ok(Follower { store, cache, tokens, readiness, cursor, lost: false })
     }
 
     /// Follows until it is dropped.
@@ -84,6 +89,7 @@ impl Follower {
     }
 
     fn found(&mut self) {
+        self.readiness.hindered(None);
         if std::mem::take(&mut self.lost) {
             tracing::info!("the database answers again");
         }
@@ -91,6 +97,10 @@ impl Follower {
 
     fn missed(&mut self, error: &StoreError) {
         self.cache.following().unreachable();
+        // Readiness follows the grace: until then this replica still decides.
+        if self.cache.following().standing() == Standing::Lost {
+            self.readiness.hindered(Some("the database does not answer"));
+        }
         if !std::mem::replace(&mut self.lost, true) {
             tracing::error!(%error, "changes cannot be followed; deciding from what is held");
         }

@@ -210,9 +210,11 @@ impl Members {
         existing(&operation, id, etag).await?;
         operation.tx.delete_members(std::slice::from_ref(id)).await?;
         owner_remains(&operation, &catalog).await?;
-        operation.tx.erase_member(id).await?;
-        // The audit says that a member was deleted, not which: that is what erasing means.
-        operation.finish((), Touched::Members(vec![id.clone()]), Trace::default()).await
+        // The audit tells of the member by the name that the rest of the trail has for it now.
+        let pseudonym = operation.tx.erase_member(id).await?;
+        let trace = Trace::default().member(&pseudonym);
+        // Changes are kept for a while, so this one cannot name the member.
+        operation.finish((), Touched::Tenant, trace).await
     }
 }
 

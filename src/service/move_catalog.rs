@@ -22,6 +22,9 @@ use crate::store::{MemberFilter, Touched};
 pub struct RoleCatalogChange {
     /// The role; none: what every active member has.
     pub role: Option<RoleId>,
+    /// The default role that its holders had before, where it had another id.
+    #[serde(default)]
+    pub former: Option<RoleId>,
     /// Its name.
     pub name: String,
     /// What its holders gain and lose.
@@ -71,11 +74,13 @@ impl Tenants {
             return Err(Refusal::CatalogMoveBlocked { detail: obstacles.join("; ") }.into());
         }
         let changes = role_changes(&old, &new, &custom);
-        let widened: Vec<String> = changes
+        let mut widened: Vec<String> = changes
             .iter()
             .filter(|change| change.permissions.iter().any(PermissionDelta::gained))
             .map(|change| change.role.as_ref().map(RoleId::to_string).unwrap_or_default())
             .collect();
+        // Roles that became one are listed under the one.
+        widened.dedup();
         // A trial shows the widening instead of refusing it: that is how it is seen.
         if !widened.is_empty() && !accept_widening && !operation.is_trial() {
             return Err(Refusal::CatalogWidensAccess { roles: widened }.into());
@@ -170,6 +175,7 @@ fn role_changes(old: &Catalog, new: &Catalog, custom: &[CustomRole]) -> Vec<Role
     if !diff.everyone.is_empty() {
         changes.push(RoleCatalogChange {
             role: None,
+            former: None,
             name: String::new(),
             permissions: diff.everyone.clone(),
         });
@@ -177,9 +183,14 @@ fn role_changes(old: &Catalog, new: &Catalog, custom: &[CustomRole]) -> Vec<Role
     for role in diff.roles {
         // A new role is held by nobody, and one that is held is not removed.
         let held = matches!(role.change, RoleChange::Kept | RoleChange::Renamed { .. });
+        let former = match role.change {
+            RoleChange::Renamed { from } => Some(from),
+            RoleChange::Kept | RoleChange::Added | RoleChange::Removed => None,
+        };
         if held && !role.deltas.is_empty() {
             changes.push(RoleCatalogChange {
                 role: Some(RoleId::trusted(&role.role.id)),
+                former,
                 name: role.role.title,
                 permissions: role.deltas,
             });
@@ -191,6 +202,7 @@ fn role_changes(old: &Catalog, new: &Catalog, custom: &[CustomRole]) -> Vec<Role
         if !permissions.is_empty() {
             changes.push(RoleCatalogChange {
                 role: Some(role.id.clone()),
+                former: None,
                 name: role.name.to_string(),
                 permissions,
             });

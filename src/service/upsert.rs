@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::ServiceError;
 use super::members::{Members, list_roles_violations, owner_remains, parse_teams};
@@ -65,6 +66,9 @@ pub struct BatchResult {
     pub archived: Vec<MemberId>,
     /// Those that were kept, because no active owner would be left, sorted.
     pub kept_owners: Vec<MemberId>,
+    /// Nobody was archived for being absent, because an item does not say which member it names.
+    #[serde(default)]
+    pub absent_unknown: bool,
 }
 
 /// One batch.
@@ -106,7 +110,11 @@ impl Members {
         if mode == BatchMode::AllOrNothing {
             changes.refuse_if_any_refused()?;
         }
-        let absent = if archive_absent {
+        let absent = if archive_absent && changes.unnamed {
+            // Anyone who seems absent may be the one whose id could not be read.
+            changes.result.absent_unknown = true;
+            Vec::new()
+        } else if archive_absent {
             absent_members(&operation, tenant, &changes.named).await?
         } else {
             Vec::new()
@@ -123,11 +131,43 @@ impl Members {
         operation.tx.put_members(&after).await?;
         owner_remains(&operation, &catalog).await?;
         let ids: Vec<MemberId> = after.iter().map(|member| member.id.clone()).collect();
-        let mut trace = Trace::of(Some(&before), Some(&after));
-        trace.members.clone_from(&ids);
         let touched = if ids.len() > MAX_NAMED { Touched::Tenant } else { Touched::Members(ids) };
-        operation.finish(result, touched, trace).await
+        operation.finish_in_parts(result, touched, traces(before, after)).await
     }
+}
+
+/// The most members, and about the most JSON, of which one audit event tells: whoever lists or
+/// erases holds a few of them at a time.
+const TOLD_AT_ONCE: usize = 100;
+const TOLD_BYTES: usize = 64 << 10;
+
+/// The audit events of a batch. What was before is in the order of what is after, without those
+/// that were not there.
+fn traces(before: Vec<Member>, after: Vec<Member>) -> impl Iterator<Item = Trace> {
+    let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
+    let mut next = move || {
+        let is = after.next()?;
+        let was = before.next_if(|was| was.id == is.id);
+        let was = was.and_then(|was| serde_json::to_value(was).ok());
+        let told = serde_json::to_value(&is).ok();
+        let bytes = [&was, &told].into_iter().flatten().map(|told| told.to_string().len()).sum();
+        Some((is.id, was, told, bytes))
+    };
+    let mut held: Option<(MemberId, Option<Value>, Option<Value>, usize)> = next();
+    std::iter::from_fn(move || {
+        let (mut members, mut was, mut is, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        while let Some((id, old, new, size)) = held.take_if(|(_, _, _, size)| {
+            members.is_empty() || (members.len() < TOLD_AT_ONCE && bytes + *size <= TOLD_BYTES)
+        }) {
+            members.push(id);
+            was.extend(old);
+            is.extend(new);
+            bytes += size;
+            held = next();
+        }
+        let (before, after) = (Some(Value::Array(was)), Some(Value::Array(is)));
+        (!members.is_empty()).then_some(Trace { members, before, after, ..Trace::default() })
+    })
 }
 
 /// What is known before the first item is looked at.
@@ -182,6 +222,7 @@ impl Sync {
     fn apply(self, items: Vec<Result<Upsert, (String, Vec<Violation>)>>) -> Changes {
         let mut changes = Changes {
             named: HashSet::new(),
+            unnamed: false,
             before: Vec::new(),
             after: Vec::new(),
             active_owners: self.active_owners,
@@ -189,12 +230,20 @@ impl Sync {
                 items: Vec::with_capacity(items.len()),
                 archived: Vec::new(),
                 kept_owners: Vec::new(),
+                absent_unknown: false,
             },
         };
         for (index, item) in items.into_iter().enumerate() {
             let (id, outcome) = match item {
                 Ok(item) => (item.id.to_string(), self.apply_one(index, item, &mut changes)),
-                Err((id, violations)) => (id, Err(Refusal::Invalid(violations))),
+                Err((id, violations)) => {
+                    // Whatever else is wrong with it, it names its member.
+                    match MemberId::parse(&id) {
+                        Ok(member) => _ = changes.named.insert(member),
+                        Err(_) => changes.unnamed = true,
+                    }
+                    (id, Err(Refusal::Invalid(violations)))
+                }
             };
             changes.result.items.push((id, outcome.unwrap_or_else(ItemOutcome::Refused)));
         }
@@ -262,6 +311,8 @@ impl Sync {
 /// What the items come to.
 struct Changes {
     named: HashSet<MemberId>,
+    /// Whether an item's id could not be read.
+    unnamed: bool,
     before: Vec<Member>,
     after: Vec<Member>,
     active_owners: u64,

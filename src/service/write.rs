@@ -18,7 +18,7 @@ use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::refusal::Refusal;
 use crate::domain::tenant::{Tenant, TenantState};
-use crate::store::{AuditEntry, RequestKey, SqlStore, Touched, WriteTx};
+use crate::store::{AuditEntry, RequestKey, Response, SqlStore, Touched, WriteTx};
 
 /// How long a request id is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -149,7 +149,11 @@ impl Writer {
             if earlier.payload_hash != request.payload {
                 return Err(Refusal::RequestIdReused { request_id: request.id.clone() }.into());
             }
-            let answer: Remembered<T> = serde_json::from_str(&earlier.response)
+            let response = match earlier.response {
+                Response::Kept(response) => response,
+                Response::Erased(member) => return Err(Refusal::MemberNotFound(member).into()),
+            };
+            let answer: Remembered<T> = serde_json::from_str(&response)
                 .map_err(|error| ServiceError::Internal(format!("remembered answer: {error}")))?;
             operation.ending.is(WriteOutcome::Replayed);
             return Ok(Start::Replay(Written {
@@ -199,10 +203,20 @@ impl Operation {
     /// Commits what was written, remembers the answer, and gives it its token. A trial is rolled
     /// back instead.
     pub(super) async fn finish<T: Serialize>(
-        mut self,
+        self,
         value: T,
         touched: Touched,
         trace: Trace,
+    ) -> Result<Written<T>, ServiceError> {
+        self.finish_in_parts(value, touched, std::iter::once(trace)).await
+    }
+
+    /// The same for a change that is too much for one audit event.
+    pub(super) async fn finish_in_parts<T: Serialize>(
+        mut self,
+        value: T,
+        touched: Touched,
+        traces: impl Iterator<Item = Trace> + Send,
     ) -> Result<Written<T>, ServiceError> {
         if self.context.validate_only {
             self.ending.is(WriteOutcome::Trial);
@@ -210,20 +224,21 @@ impl Operation {
         }
         let revision = self.tx.next_revision();
         let value = self.remember(revision, value).await?;
-        let audit = AuditEntry {
+        let (method, caller) = (self.context.method, self.context.caller.clone());
+        let request_id = self.context.request.map(|request| request.id);
+        let entries = traces.map(|trace| AuditEntry {
             at: self.now,
-            caller: self.context.caller.clone(),
+            caller: caller.clone(),
             actor: None,
-            method: self.context.method.to_owned(),
-            request_id: self.context.request.as_ref().map(|request| request.id.clone()),
+            method: method.to_owned(),
+            request_id: request_id.clone(),
             roles: trace.roles,
             members: trace.members,
             before: trace.before,
             after: trace.after,
-        };
-        let (method, caller) = (self.context.method, self.context.caller.clone());
+        });
         self.ending.is(WriteOutcome::Failed);
-        let revision = self.tx.commit(touched, audit).await?;
+        let revision = self.tx.commit_in_parts(touched, self.now, entries).await?;
         self.ending.is(WriteOutcome::Committed);
         tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
         Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })

@@ -53,6 +53,8 @@ pub struct AuditEvent {
     pub entry: AuditEntry,
     /// Why it was refused, if it was.
     pub refusal: Option<String>,
+    /// About how many bytes it has.
+    pub size: usize,
 }
 
 /// Which events are wanted; the default is all of them.
@@ -148,6 +150,9 @@ fn event(
     members: Vec<MemberId>,
 ) -> Result<AuditEvent, StoreError> {
     let key = row.seq.to_string();
+    let size = [&row.before, &row.after].into_iter().flatten().map(String::len).sum::<usize>()
+        + roles.iter().map(|role| role.as_str().len()).sum::<usize>()
+        + members.iter().map(|member| member.as_str().len()).sum::<usize>();
     let json = |text: Option<String>, column| {
         text.map(|text| from_json::<Value>(&text, column, &key)).transpose()
     };
@@ -155,6 +160,7 @@ fn event(
         seq: count(row.seq, "audit.seq", &key)?,
         revision: count(row.revision, "audit.revision", &key)?,
         refusal: row.refusal,
+        size,
         entry: AuditEntry {
             at: Timestamp(row.at),
             caller: row.caller,

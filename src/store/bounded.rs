@@ -4,6 +4,7 @@
 //! that drops everything, cannot keep to it. Whoever waits is told then, and the pool closes the
 //! connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::entity::prelude::async_trait::async_trait;
@@ -12,12 +13,22 @@ use sea_orm::{
     QueryResult, Statement, TransactionOptions, TransactionTrait,
 };
 
+use super::reach::Reach;
+
 /// A connection, pool or transaction, with an end to every statement.
 #[derive(Debug, Clone)]
 pub(super) struct Bounded<C> {
     inner: C,
-    /// None: a file, which answers or says why not.
-    limit: Option<Duration>,
+    bounds: Option<Bounds>,
+}
+
+/// When waiting for a server ends.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    /// The longest that a statement may take, with the way there and back.
+    pub(super) limit: Duration,
+    /// Ends it sooner when the server is gone.
+    pub(super) reach: Arc<Reach>,
 }
 
 /// A pool. Clones share it.
@@ -26,38 +37,47 @@ pub(super) type Connections = Bounded<DatabaseConnection>;
 pub(super) type Transaction = Bounded<DatabaseTransaction>;
 
 impl<C> Bounded<C> {
-    pub(super) fn new(inner: C, limit: Option<Duration>) -> Self {
-        Bounded { inner, limit }
+    /// Without bounds, a file: it answers, or says why not.
+    pub(super) fn new(inner: C, bounds: Option<Bounds>) -> Self {
+        Bounded { inner, bounds }
     }
 
     /// For what cannot take anything else. Has no end.
     pub(super) fn inner(&self) -> &C {
         &self.inner
     }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.bounds.as_ref().is_some_and(|bounds| bounds.reach.is_gone())
+    }
 }
 
 impl Connections {
     pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let inner = bounded(self.limit, self.inner.begin_with_options(options)).await?;
-        Ok(Bounded { inner, limit: self.limit })
+        let inner = bounded(self.bounds.as_ref(), self.inner.begin_with_options(options)).await?;
+        Ok(Bounded { inner, bounds: self.bounds.clone() })
     }
 }
 
 impl Transaction {
     /// After an error it may be committed all the same.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        bounded(self.limit, self.inner.commit()).await
+        bounded(self.bounds.as_ref(), self.inner.commit()).await
     }
 }
 
 async fn bounded<T>(
-    limit: Option<Duration>,
+    bounds: Option<&Bounds>,
     statement: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, DbErr> {
-    let Some(limit) = limit else { return statement.await };
-    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
-        Err(DbErr::Custom(format!("the server did not answer within {} s", limit.as_secs_f32())))
-    })
+    let Some(Bounds { limit, reach }) = bounds else { return statement.await };
+    let in_time = async {
+        tokio::time::timeout(*limit, statement).await.unwrap_or_else(|_| {
+            let limit = limit.as_secs_f32();
+            Err(DbErr::Custom(format!("the database server did not answer within {limit} s")))
+        })
+    };
+    reach.unless_gone(in_time).await
 }
 
 #[async_trait]
@@ -67,19 +87,19 @@ impl<C: ConnectionTrait> ConnectionTrait for Bounded<C> {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        bounded(self.limit, self.inner.execute_raw(statement)).await
+        bounded(self.bounds.as_ref(), self.inner.execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        bounded(self.limit, self.inner.execute_unprepared(sql)).await
+        bounded(self.bounds.as_ref(), self.inner.execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        bounded(self.limit, self.inner.query_one_raw(statement)).await
+        bounded(self.bounds.as_ref(), self.inner.query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        bounded(self.limit, self.inner.query_all_raw(statement)).await
+        bounded(self.bounds.as_ref(), self.inner.query_all_raw(statement)).await
     }
 
     fn support_returning(&self) -> bool {

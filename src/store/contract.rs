@@ -14,10 +14,14 @@ use crate::domain::member::Subject;
 /// caller: those go to the log only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer, is full, locked for too long, or broken. The text is for the
-    /// operator.
+    /// The database does not answer, is full, read-only or locked for too long, or its disk fails:
+    /// a later try may succeed. The text is for the operator.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The database refused what this program should not have asked: a bug, that no retry helps
+    /// against. The text is for the operator.
+    #[error("the database refused a statement: {0}")]
+    Internal(String),
     /// A row that cannot be understood: corruption, or a newer program wrote it.
     #[error("the database holds something that this program does not understand: {0}")]
     Corrupt(String),
@@ -75,7 +79,8 @@ pub enum Touched {
     Roles(Vec<RoleId>),
     /// Nothing that a decision depends on (a plan, say).
     Nothing,
-    /// Everything: the tenant was made, deleted, restored or moved to another catalog version.
+    /// Everything: the tenant was made, deleted, restored or moved to another catalog version, or a
+    /// member that must not be named any more was deleted.
     Tenant,
 }
 

@@ -1,32 +1,37 @@
 //! Erasing a member: its id goes from everything that is kept, the record of what happened stays.
-//!
-//! What `changes` says of it goes when changes are trimmed: followers need it until then.
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 use serde_json::Value;
 
-use super::StoreError;
 use super::audit::MEMBER;
-use super::entity::{audit, audit_subject, idempotency};
-use super::read::CHUNK;
+use super::entity::{audit, audit_subject, change, idempotency};
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
+use super::{StoreError, Touched};
 use crate::domain::ids::MemberId;
+
+/// What the ids of erased members begin with.
+pub(super) const ERASED: &str = "erased-";
+
+/// How many audit events are rewritten at a time: each can be large.
+const AT_ONCE: usize = 32;
 
 impl WriteTx {
     /// Replaces the member's id in the audit trail by one that says nothing, the same everywhere, so
-    /// that what one person did can still be told from what another did; and forgets remembered
-    /// answers that name it.
+    /// that what one person did can still be told from what another did; and blanks remembered
+    /// answers that name it, and what changes say of it. Gives back what it is called from now on.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn erase_member(&self, member: &MemberId) -> Result<(), StoreError> {
-        let pseudonym = format!("erased-{}", uuid::Uuid::new_v4());
+    pub async fn erase_member(&self, member: &MemberId) -> Result<MemberId, StoreError> {
+        let pseudonym = format!("{ERASED}{}", uuid::Uuid::new_v4());
         self.erase_as_actor(member, &pseudonym).await?;
         self.erase_as_subject(member, &pseudonym).await?;
-        self.forget_answers_naming(member).await
+        self.blank_answers_naming(member, &pseudonym).await?;
+        self.blur_changes_of(Some(member)).await?;
+        Ok(MemberId::trusted(&pseudonym))
     }
 
     async fn erase_as_actor(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
@@ -51,7 +56,7 @@ impl WriteTx {
             .all(&self.tx)
             .await?;
         let events: Vec<i64> = about.iter().map(|subject| subject.audit_seq).collect();
-        for events in events.chunks(CHUNK) {
+        for events in events.chunks(AT_ONCE) {
             let rows = audit::Entity::find()
                 .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
                 .all(&self.tx)
@@ -87,32 +92,72 @@ impl WriteTx {
         Ok(())
     }
 
-    async fn forget_answers_naming(&self, member: &MemberId) -> Result<(), StoreError> {
+    /// Lets changes of this member, or all that name members, say "everything" instead: followers
+    /// that read them only forget more.
+    pub(super) async fn blur_changes_of(
+        &self,
+        member: Option<&MemberId>,
+    ) -> Result<(), StoreError> {
+        let of_members = format!("{{\"members\":{}", member.map_or("%".to_owned(), suspicious));
+        change::Entity::update_many()
+            .set(change::ActiveModel {
+                touched: Set(to_json(&Touched::Tenant, "changes.touched")?),
+                ..Default::default()
+            })
+            .filter(change::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(change::COLUMN.touched.like(of_members))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps that the requests were made: a late retry must not bring the member back.
+    async fn blank_answers_naming(
+        &self,
+        member: &MemberId,
+        pseudonym: &str,
+    ) -> Result<(), StoreError> {
         let quoted = to_json(&member, "idempotency.response")?;
-        // Finds too much, never too little: what JSON or LIKE write in a way of their own is left
-        // open, and SQLite's LIKE knows no case.
-        let pattern = format!("%{}%", member.as_str().replace(['"', '\\', '%', '_'], "%"));
         let suspects = idempotency::Entity::find()
             .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(idempotency::COLUMN.response.like(pattern))
+            .filter(idempotency::COLUMN.response.like(suspicious(member)))
             .all(&self.tx)
             .await?;
         for row in suspects.into_iter().filter(|row| row.response.contains(&quoted)) {
-            row.into_active_model().delete(&self.tx).await?;
+            let mut row = row.into_active_model();
+            row.response = Set(pseudonym.to_owned());
+            row.update(&self.tx).await?;
         }
         Ok(())
     }
 }
 
-/// Replaces every text that is the id, wherever it stands.
+/// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is
+/// left open, and SQLite's LIKE knows no case.
+fn suspicious(member: &MemberId) -> String {
+    format!("%\"{}\"%", member.as_str().replace(['"', '\\', '%', '_'], "%"))
+}
+
+/// Replaces the id of members that are told of: the value itself, one of a list, or what another
+/// thing has as its owner or member. Roles, teams and statuses can be called what a member is
+/// called, and are left alone.
 fn replace(value: &mut Value, id: &str, pseudonym: &str) {
     match value {
-        Value::String(text) if text == id => pseudonym.clone_into(text),
         Value::Array(values) => {
             values.iter_mut().for_each(|value| replace(value, id, pseudonym));
         }
+        // Only members have teams.
+        Value::Object(fields) if fields.contains_key("teams") => {
+            if let Some(Value::String(text)) = fields.get_mut("id")
+                && text == id
+            {
+                pseudonym.clone_into(text);
+            }
+        }
         Value::Object(fields) => {
-            fields.values_mut().for_each(|value| replace(value, id, pseudonym));
+            let members =
+                fields.iter_mut().filter(|(key, _)| ["owner", "member"].contains(&&***key));
+            members.for_each(|(_, value)| replace(value, id, pseudonym));
         }
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -120,17 +165,37 @@ fn replace(value: &mut Value, id: &str, pseudonym: &str) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn only_whole_texts_are_replaced() {
-        let mut value = serde_json::json!({
-            "id": "kim", "note": "kim was here", "teams": ["kim", "Kim"], "deep": [{ "m": "kim" }]
-        });
-        replace(&mut value, "kim", "x");
-        let expected = serde_json::json!({
-            "id": "x", "note": "kim was here", "teams": ["x", "Kim"], "deep": [{ "m": "x" }]
-        });
-        assert_eq!(value, expected);
+    fn only_ids_of_members_are_replaced() {
+        let member = |id: &str, other: &str| {
+            json!({
+                "id": id, "status": other, "roles": [other], "teams": [other, "Kim"], "note": other
+            })
+        };
+        for (mut value, expected) in [
+            (member("kim", "kim"), member("x", "kim")),
+            (member("Kim", "kim"), member("Kim", "kim")),
+            (json!([member("kim", "a"), member("lee", "kim")]), {
+                json!([member("x", "a"), member("lee", "kim")])
+            }),
+            (json!({ "id": "kim", "owner": member("kim", "a") }), {
+                json!({ "id": "kim", "owner": member("x", "a") })
+            }),
+            (json!({ "member": member("kim", "a"), "role": { "id": "kim" } }), {
+                json!({ "member": member("x", "a"), "role": { "id": "kim" } })
+            }),
+            // A role, a tenant, and where a deleted role's members went.
+            (json!({ "id": "kim", "name": "kim", "grants": [] }), {
+                json!({ "id": "kim", "name": "kim", "grants": [] })
+            }),
+            (json!({ "reassigned_to": "kim" }), json!({ "reassigned_to": "kim" })),
+        ] {
+            replace(&mut value, "kim", "x");
+            assert_eq!(value, expected);
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr, SqlxError};
+use sqlx::error::DatabaseError as _;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
+use sqlx::sqlite::SqliteError;
 
 use super::StoreError;
 
@@ -162,6 +164,25 @@ mod sqlite {
     pub(super) const CORRUPT: i32 = 11;
     pub(super) const CANNOT_OPEN: i32 = 14;
     pub(super) const NOT_A_DATABASE: i32 = 26;
+
+    const OUT_OF_MEMORY: i32 = 7;
+    const INTERRUPTED: i32 = 9;
+    const IO: i32 = 10;
+    const FULL: i32 = 13;
+    const LOCKING_PROTOCOL: i32 = 15;
+
+    /// What has nothing to do with the statement.
+    pub(super) const UNAVAILABLE: [i32; 9] = [
+        BUSY,
+        LOCKED,
+        OUT_OF_MEMORY,
+        READ_ONLY,
+        INTERRUPTED,
+        IO,
+        FULL,
+        CANNOT_OPEN,
+        LOCKING_PROTOCOL,
+    ];
 }
 
 impl From<DbErr> for StoreError {
@@ -182,11 +203,45 @@ impl From<DbErr> for StoreError {
         let damaged = matches!(sqlite_code(&error), Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE));
         if not_understood || damaged {
             StoreError::Corrupt(operators_words(&error))
-        } else {
+        } else if is_unavailable(&error) {
             StoreError::Unavailable(operators_words(&error))
+        } else {
+            StoreError::Internal(operators_words(&error))
         }
     }
 }
+
+/// Whether the same statement can succeed once the database, its server or its disk is well again.
+/// Everything else fails however often it is tried.
+fn is_unavailable(error: &DbErr) -> bool {
+    match error {
+        // The last is this program's own: no answer in time.
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) | DbErr::Custom(_) => return true,
+        _ => {}
+    }
+    if let Some(code) = sqlite_code(error) {
+        return sqlite::UNAVAILABLE.contains(&code);
+    }
+    match driver_error(error) {
+        Some(SqlxError::Database(answer)) => {
+            let code = answer.code().unwrap_or_default();
+            POSTGRES_UNAVAILABLE.iter().any(|class| code.starts_with(class))
+        }
+        Some(
+            SqlxError::Io(_)
+            | SqlxError::Tls(_)
+            | SqlxError::Protocol(_)
+            | SqlxError::PoolTimedOut
+            | SqlxError::PoolClosed
+            | SqlxError::WorkerCrashed,
+        ) => true,
+        _ => false,
+    }
+}
+
+/// Classes of SQLSTATE: the connection, a transaction that was ended or may only read, admission,
+/// conflicts between transactions, resources, and what operators and systems do.
+const POSTGRES_UNAVAILABLE: [&str; 9] = ["08", "25", "28", "3D", "40", "53", "55", "57", "58"];
 
 /// What an error says, without addresses, SQL and values.
 fn operators_words(error: &DbErr) -> String {
@@ -213,7 +268,7 @@ fn operators_words(error: &DbErr) -> String {
     }
 }
 
-fn driver_error(error: &DbErr) -> Option<&SqlxError> {
+pub(super) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(inner))
         | DbErr::Exec(RuntimeErr::SqlxError(inner))
@@ -224,6 +279,50 @@ fn driver_error(error: &DbErr) -> Option<&SqlxError> {
 
 /// SQLite's primary result code; the upper bits only refine it.
 fn sqlite_code(error: &DbErr) -> Option<i32> {
-    let code = driver_error(error)?.as_database_error()?.code()?;
+    let answer = driver_error(error)?.as_database_error()?;
+    // Most SQLSTATEs are numbers too.
+    let code = answer.try_downcast_ref::<SqliteError>()?.code()?;
     code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::store::{OpenOptions, SqlStore};
+
+    #[tokio::test]
+    async fn only_what_a_retry_can_help_is_unavailable() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("db").display());
+        let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
+        let fails = async |sql: &str| {
+            let failed = store.inner.writers.execute_unprepared(sql).await;
+            StoreError::from(failed.expect_err(sql))
+        };
+        let meta = |values: &str| format!("INSERT INTO meta (key, value) VALUES ({values})");
+        for bug in [
+            "SELECT nonsense".to_owned(),
+            "SELECT ?40000".to_owned(),
+            meta("'x', NULL"),
+            "INSERT INTO members (tenant_id, id, status, revision, created_at, updated_at) \
+             VALUES ('none', 'm', 'active', 1, 1, 1)"
+                .to_owned(),
+        ] {
+            let error = fails(&bug).await;
+            assert!(matches!(error, StoreError::Internal(_)), "{bug}: {error:?}");
+        }
+        assert!(matches!(fails(&meta("'epoch', '2'")).await, StoreError::Conflict));
+
+        let full = "PRAGMA max_page_count = 1; \
+                    INSERT INTO meta (key, value) VALUES ('x', hex(zeroblob(1000000)))";
+        let error = fails(full).await;
+        assert!(matches!(error, StoreError::Unavailable(_)), "full: {error:?}");
+        let error = fails("PRAGMA query_only = on; DELETE FROM meta").await;
+        assert!(matches!(error, StoreError::Unavailable(_)), "read-only: {error:?}");
+        store.close().await;
+        let error = fails("SELECT 1").await;
+        assert!(matches!(error, StoreError::Unavailable(_)), "closed: {error:?}");
+    }
 }

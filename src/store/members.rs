@@ -1,6 +1,6 @@
 //! Reading members.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,10 @@ use super::read::{CHUNK, ReadTx};
 use super::rows::{self, ACTIVE, count, status, status_name};
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
+
+/// The most roles that are named in one statement: databases bound the values of one, and no tenant
+/// is bound to fewer roles where its plan sets no limit.
+const MAX_NAMED_ROLES: usize = 5_000;
 
 /// Which members are wanted; the default is all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +86,49 @@ impl ReadTx {
     /// # Errors
     /// [`StoreError`]
     pub async fn members(
+        &self,
+        tenant: &TenantId,
+        filter: &MemberFilter,
+        after: Option<&MemberId>,
+        limit: u64,
+    ) -> Result<Vec<Member>, StoreError> {
+        match &filter.any_role {
+            Some(roles) if roles.len() > MAX_NAMED_ROLES => {
+                let roles: HashSet<&RoleId> = roles.iter().collect();
+                self.members_holding(tenant, filter, &roles, after, limit).await
+            }
+            _ => self.selected_members(tenant, filter, after, limit).await,
+        }
+    }
+
+    /// Looks at everybody: so many roles do not fit into a statement, and most members hold one of
+    /// them.
+    async fn members_holding(
+        &self,
+        tenant: &TenantId,
+        filter: &MemberFilter,
+        roles: &HashSet<&RoleId>,
+        after: Option<&MemberId>,
+        limit: u64,
+    ) -> Result<Vec<Member>, StoreError> {
+        let everybody = MemberFilter { any_role: None, ..filter.clone() };
+        let mut found = Vec::new();
+        let mut last = after.cloned();
+        loop {
+            let rest = limit - found.len() as u64;
+            let page = rest.min(CHUNK as u64);
+            let members = self.selected_members(tenant, &everybody, last.as_ref(), page).await?;
+            let complete = (members.len() as u64) < page;
+            last = members.last().map(|member| member.id.clone()).or(last);
+            let holds = |member: &Member| member.roles.iter().any(|role| roles.contains(role));
+            found.extend(members.into_iter().filter(holds));
+            if complete || found.len() as u64 >= limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn selected_members(
         &self,
         tenant: &TenantId,
         filter: &MemberFilter,

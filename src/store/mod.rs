@@ -17,11 +17,13 @@ mod holders;
 mod housekeeping;
 mod members;
 mod open;
+mod reach;
 mod read;
 mod requests;
 mod rows;
 mod source;
 mod sql;
+mod turns;
 mod wake;
 mod write;
 
@@ -37,7 +39,7 @@ pub use follow::{
 pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
-pub use requests::{Remembered, RequestKey};
+pub use requests::{Remembered, RequestKey, Response};
 pub use source::{Seen, subject};
 pub use sql::SqlStore;
 pub use wake::Wakeups;

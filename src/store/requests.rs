@@ -5,10 +5,11 @@ use sea_orm::sea_query::OnConflict;
 
 use super::StoreError;
 use super::entity::idempotency;
+use super::erase::ERASED;
 use super::read::ReadTx;
 use super::write::WriteTx;
 use crate::domain::Timestamp;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{MemberId, TenantId};
 
 /// Which request it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,8 +36,29 @@ impl RequestKey {
 pub struct Remembered {
     /// Hash of what was asked.
     pub payload_hash: String,
-    /// The answer, as it was given to [`WriteTx::remember`].
-    pub response: String,
+    /// What is left of the answer.
+    pub response: Response,
+}
+
+/// What is left of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// All of it: the JSON that was given to [`WriteTx::remember`].
+    Kept(String),
+    /// It told of a member that was erased since; this is what that one is called now. What was
+    /// asked for must not be done again.
+    Erased(MemberId),
+}
+
+impl Response {
+    /// The pseudonym alone is no JSON, so it cannot be taken for an answer.
+    fn read(text: String) -> Self {
+        if text.starts_with(ERASED) {
+            Response::Erased(MemberId::trusted(&text))
+        } else {
+            Response::Kept(text)
+        }
+    }
 }
 
 impl ReadTx {
@@ -50,14 +72,15 @@ impl ReadTx {
         now: Timestamp,
     ) -> Result<Option<Remembered>, StoreError> {
         let row = idempotency::Entity::find_by_id(request.primary_key()).one(&self.tx).await?;
-        Ok(row
-            .filter(|row| row.expires_at > now.0)
-            .map(|row| Remembered { payload_hash: row.payload_hash, response: row.response }))
+        Ok(row.filter(|row| row.expires_at > now.0).map(|row| Remembered {
+            payload_hash: row.payload_hash,
+            response: Response::read(row.response),
+        }))
     }
 }
 
 impl WriteTx {
-    /// Remembers, with this change, what it answers. Takes the place of an answer that has expired.
+    /// Remembers, with this change, what it answers, in JSON. Takes the place of an answer that has expired.
     ///
     /// # Errors
     /// [`StoreError`]

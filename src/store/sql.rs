@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
 
 use sea_orm::{
     ConnectionTrait, DbBackend, EntityTrait, QuerySelect, SqliteTransactionMode, Statement,
@@ -10,6 +11,7 @@ use sea_orm::{
 
 use super::bounded::{Connections, Transaction};
 use super::entity::tenant;
+use super::turns::Turns;
 use super::wake::Waker;
 use super::{
     AuditEntry, Change, ChangeListener, DatabaseIdentity, OpenError, OpenOptions, ReadTx,
@@ -31,6 +33,7 @@ pub(super) struct Inner {
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
     pub(super) waker: Waker,
+    turns: Option<(Turns, Duration)>,
     listener: OnceLock<Arc<dyn ChangeListener>>,
     pub(super) catalogs: RwLock<BTreeMap<CatalogRef, Arc<Catalog>>>,
 }
@@ -47,10 +50,12 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do about it.
     pub async fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let open::Opened { readers, writers, followers, identity } = open::open(options).await?;
+        let open::Opened { readers, writers, followers, identity, turns } =
+            open::open(options).await?;
         Ok(SqlStore {
             inner: Arc::new(Inner {
                 waker: Waker::new(&followers),
+                turns,
                 readers,
                 writers,
                 followers,
@@ -93,6 +98,13 @@ impl SqlStore {
         self.notify();
     }
 
+    /// Whether the database is known not to answer. Then everything that needs it fails at once,
+    /// until it is back.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.inner.followers.is_gone()
+    }
+
     /// Waits for what is running, then closes all connections.
     pub async fn close(&self) {
         // The writer goes last: whoever closes a SQLite file last tidies it up.
@@ -119,6 +131,10 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Unavailable`]
     pub async fn write(&self, tenant: &TenantId) -> Result<WriteTx, StoreError> {
+        let turn = match &self.inner.turns {
+            Some((turns, limit)) => Some(turns.wait(tenant, *limit).await?),
+            None => None,
+        };
         let tx = self.begin_write().await?;
         if tx.get_database_backend() == DbBackend::Postgres {
             // A transaction that waits for a row has its number already, so the next in turn may
@@ -132,7 +148,7 @@ impl SqlStore {
         // SQLite has locked the file already.
         let row = tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await?;
         let found = row.map(Tenant::try_from).transpose()?;
-        Ok(WriteTx::new(ReadTx { tx }, self.clone(), tenant.clone(), found))
+        Ok(WriteTx::new(ReadTx { tx }, self.clone(), tenant.clone(), found, turn))
     }
 
     /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the

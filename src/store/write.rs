@@ -14,7 +14,9 @@ use super::read::{CHUNK, ReadTx};
 use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
 };
+use super::turns::Turn;
 use super::{AuditEntry, Change, SqlStore, StoreError, Touched, audit as trail};
+use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Member;
 use crate::domain::role::CustomRole;
@@ -30,6 +32,8 @@ pub struct WriteTx {
     store: SqlStore,
     id: TenantId,
     tenant: Option<Tenant>,
+    /// Goes with the transaction.
+    turn: Option<Turn>,
 }
 
 impl Deref for WriteTx {
@@ -47,8 +51,9 @@ impl WriteTx {
         store: SqlStore,
         id: TenantId,
         tenant: Option<Tenant>,
+        turn: Option<Turn>,
     ) -> Self {
-        WriteTx { reads, store, id, tenant }
+        WriteTx { reads, store, id, tenant, turn }
     }
 
     /// The id of the tenant that is locked.
@@ -184,8 +189,8 @@ impl WriteTx {
         Ok(deleted)
     }
 
-    /// Deletes everything of the tenant but its own row and its latest changes: roles, members, the
-    /// audit trail, and the answers kept for repeated requests.
+    /// Deletes everything of the tenant but its own row and its latest changes, which name no member
+    /// any more: roles, members, the audit trail, and the answers kept for repeated requests.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -202,7 +207,7 @@ impl WriteTx {
             .filter(idempotency::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
             .await?;
-        Ok(())
+        self.blur_changes_of(None).await
     }
 
     /// Commits what was remembered where nothing had to change: no revision, nothing to tell.
@@ -219,6 +224,20 @@ impl WriteTx {
     /// [`StoreError::Unavailable`] can mean that it was committed all the same: the listener is
     /// told to forget the tenant then.
     pub async fn commit(self, touched: Touched, entry: AuditEntry) -> Result<u64, StoreError> {
+        let at = entry.at;
+        self.commit_in_parts(touched, at, std::iter::once(entry)).await
+    }
+
+    /// The same for a change that is too much for one entry of the audit trail.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_in_parts(
+        self,
+        touched: Touched,
+        at: Timestamp,
+        entries: impl Iterator<Item = AuditEntry> + Send,
+    ) -> Result<u64, StoreError> {
         let revision = self.next_revision();
         let bumped = tenant::Entity::update_many()
             .set(tenant::ActiveModel { revision: Set(stored(revision)), ..Default::default() })
@@ -234,18 +253,21 @@ impl WriteTx {
             tenant_id: Set(self.id.to_string()),
             revision: Set(stored(revision)),
             touched: Set(to_json(&touched, "changes.touched")?),
-            created_at: Set(entry.at.0),
+            created_at: Set(at.0),
         };
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
-        trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        for entry in entries {
+            trail::append(&self.tx, &self.id, revision, entry, None).await?;
+        }
 
-        let WriteTx { reads, store, id, .. } = self;
+        let WriteTx { reads, store, id, turn, .. } = self;
         let change = Change { tenant: id.clone(), revision, touched };
         let listener = store.clone();
         // In a task of its own: a client that goes away now must not keep the change from being
         // told, or the cache would go on with what was before.
         let finish = tokio::spawn(async move {
             let committed = reads.tx.commit().await;
+            drop(turn);
             match &committed {
                 Ok(()) => listener.committed(&change),
                 Err(_) => listener.uncertain(&change.tenant),
@@ -253,7 +275,11 @@ impl WriteTx {
             committed
         });
         match finish.await {
-            Ok(committed) => committed?,
+            Ok(committed) => committed.map_err(|error| match StoreError::from(error) {
+                // Whatever it was, nobody knows whether it happened.
+                StoreError::Internal(detail) => StoreError::Unavailable(detail),
+                other => other,
+            })?,
             Err(stopped) => {
                 store.uncertain(&id);
                 return Err(StoreError::Unavailable(format!("the commit was cut off: {stopped}")));
@@ -271,7 +297,6 @@ mod tests {
     use sea_orm::ConnectionTrait;
 
     use super::*;
-    use crate::domain::Timestamp;
     use crate::domain::catalog::CatalogRef;
     use crate::domain::tenant::TenantState;
     use crate::store::{ChangeListener, OpenOptions};

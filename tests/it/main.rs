@@ -14,4 +14,5 @@ mod e2e;
 mod postgres;
 mod properties;
 mod reference;
+mod services;
 mod store;

@@ -215,6 +215,7 @@ fn failures() -> Vec<ServiceError> {
         StoreError::Conflict.into(),
         StoreError::Unavailable("secret: /var/lib/rolegate.db".into()).into(),
         StoreError::Corrupt("secret: SELECT".into()).into(),
+        StoreError::Internal("secret: SELECT".into()).into(),
         ServiceError::Internal("secret".into()),
     ]
 }

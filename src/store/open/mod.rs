@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::OpenError;
 use super::bounded::Connections;
 use super::entity::meta;
+use super::turns::Turns;
 
 /// Which database to open, and how.
 #[derive(Clone)]
@@ -111,6 +112,8 @@ pub(super) struct Opened {
     /// Apart from the readers, so that slow reads never keep a revoke from being noticed.
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
+    /// Where writers of a tenant wait, and for how long. `None` where there is one writer.
+    pub(super) turns: Option<(Turns, Duration)>,
 }
 
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {

@@ -1,5 +1,6 @@
 //! PostgreSQL: a server, shared by several programs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
@@ -11,7 +12,9 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Ro
 
 use super::{OpenOptions, Opened, identity, schema};
 use crate::store::OpenError;
-use crate::store::bounded::Connections;
+use crate::store::bounded::{Bounds, Connections};
+use crate::store::reach::Reach;
+use crate::store::turns::Turns;
 
 /// What this program needs of the server.
 const OLDEST_SERVER: i32 = 140_000;
@@ -56,7 +59,8 @@ pub(super) fn password_in(url: &str) -> bool {
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let server = parse(options)?;
     let facts = look(&server, options.connect_timeout).await?;
-    let session = Session { options, server, facts };
+    let reach = Arc::new(Reach::new(server.clone(), options.connect_timeout));
+    let session = Session { options, server, facts, reach };
 
     let failed = |error: DbErr| OpenError::from_server(&error);
     let (write, read) = (options.connections / 2, options.connections.div_ceil(2));
@@ -81,7 +85,8 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     if !options.migrate && from_another_server(&readers).await.map_err(failed)? {
         return Err(OpenError::Restored);
     }
-    Ok(Opened { readers, writers, followers, identity })
+    let turns = Some((Turns::default(), options.lock_timeout));
+    Ok(Opened { readers, writers, followers, identity, turns })
 }
 
 /// Whether there are changes by transactions that this server has not come to yet. A dump takes rows
@@ -177,6 +182,7 @@ struct Session<'a> {
     options: &'a OpenOptions,
     server: PgConnectOptions,
     facts: Facts,
+    reach: Arc<Reach>,
 }
 
 impl Session<'_> {
@@ -213,7 +219,7 @@ impl Session<'_> {
         let pool = SqlxPostgresConnector::connect(connect).await?;
         // The server's own timeout, and the way there and back.
         let limit = acquire_timeout.max(self.statement_timeout(access)) + ASK_AFTER;
-        Ok(Connections::new(pool, Some(limit)))
+        Ok(Connections::new(pool, Some(Bounds { limit, reach: Arc::clone(&self.reach) })))
     }
 
     /// Followers ask for little, and often: they would rather try again than wait.

@@ -35,7 +35,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         detail: "its identity is missing or unreadable".to_owned(),
     })?;
     // Readers of a file hold nobody up.
-    Ok(Opened { followers: readers.clone(), readers, writers, identity })
+    Ok(Opened { followers: readers.clone(), readers, writers, identity, turns: None })
 }
 
 /// The file that a URL names.
@@ -129,9 +129,38 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
                 .busy_timeout(Duration::from_secs(5));
             match access {
                 Access::Read => sqlite.pragma("query_only", "on"),
-                Access::Write => sqlite.journal_mode(SqliteJournalMode::Wal),
+                Access::Write => sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // What is erased does not stay in the file's free space.
+                    .pragma("secure_delete", "on"),
             }
         });
-    // A file answers, or says why not.
     Ok(Connections::new(SqlxSqliteConnector::connect(connect).await?, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::store::SqlStore;
+
+    /// What an acknowledged write survives, and what it does not leave behind, hangs on these.
+    #[tokio::test]
+    async fn the_writer_is_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("db").display());
+        let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
+        let pragma = async |name: &str| {
+            let sql = format!("PRAGMA {name}");
+            let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+            store.inner.writers.query_one_raw(statement).await.unwrap().unwrap()
+        };
+        let full = 2;
+        for (name, expected) in [("synchronous", full), ("foreign_keys", 1), ("secure_delete", 1)] {
+            assert_eq!(pragma(name).await.try_get_by_index::<i64>(0).unwrap(), expected, "{name}");
+        }
+        let mode = pragma("journal_mode").await.try_get_by_index::<String>(0).unwrap();
+        assert_eq!(mode, "wal");
+    }
 }

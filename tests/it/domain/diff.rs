@@ -168,6 +168,23 @@ fn a_removed_role_loses_everything_and_a_new_one_widens_nobody() {
 }
 
 #[test]
+fn who_held_one_of_two_merged_roles_is_seen_to_gain_what_the_other_has() {
+    let at = SOUND.find("[[role]]\nid = \"clerk\"").unwrap();
+    let merged = SOUND[..at].to_owned() + "renamed_from = [\"clerk\"]\n";
+    let merged = Catalog::parse(&merged.replace("version = 3", "version = 4")).unwrap();
+    let diff = CatalogDiff::of(&old(), &merged);
+    assert_eq!(diff.roles.len(), 1, "{diff}");
+    assert_eq!(diff.roles[0].role.id, "manager");
+    assert_eq!(
+        diff.roles[0].change,
+        RoleChange::Renamed { from: rolegate::domain::ids::RoleId::trusted("clerk") }
+    );
+    assert!(shown(&diff.roles[0].deltas).contains(&"gains   team.people: no -> yes".to_owned()));
+    assert!(diff.widens());
+    assert!(diff.to_string().contains("Role manager (Manager), was clerk"), "{diff}");
+}
+
+#[test]
 fn a_custom_role_sees_what_it_would_gain_and_lose() {
     let custom = grants(&["order.view at mine", "team.people", "team.roles", "refund.big"]);
     assert_eq!(

@@ -139,6 +139,25 @@ pub(super) async fn more_than_fit_in_one_statement(store: &SqlStore) {
     assert_eq!(left, expected[2499..]);
 }
 
+pub(super) async fn are_filtered_by_any_number_of_roles(store: &SqlStore) {
+    let crowd: Vec<_> = (0..1100)
+        .map(|n| member(&format!("m{n:05}"), &[if n % 100 == 0 { "rare" } else { "other" }], &[]))
+        .collect();
+    let tenant = make_members(store, "acme", &crowd).await;
+    let tx = store.read().await.unwrap();
+    // More than any database takes values in one statement.
+    let many = (0..70_000).map(|n| role_id(&format!("r{n}"))).chain([role_id("rare")]).collect();
+    let many = MemberFilter { any_role: Some(many), ..MemberFilter::default() };
+    let few = MemberFilter { any_role: Some(vec![role_id("rare")]), ..MemberFilter::default() };
+    for (after, limit) in [(None, 9999), (None, 3), (Some("m00200"), 4), (Some("m01000"), 4)] {
+        let after = after.map(member_id);
+        let found = tx.members(&tenant, &many, after.as_ref(), limit).await.unwrap();
+        assert_eq!(found, tx.members(&tenant, &few, after.as_ref(), limit).await.unwrap());
+    }
+    let archived = MemberFilter { status: Some(MemberStatus::Archived), ..many };
+    assert_eq!(tx.members(&tenant, &archived, None, 9).await.unwrap(), []);
+}
+
 pub(super) async fn are_counted_by_role(store: &SqlStore) {
     let tenant = make_members(
         store,

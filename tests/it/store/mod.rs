@@ -3,6 +3,7 @@
 mod audit;
 mod backend;
 mod catalogs;
+mod command_line;
 mod commits;
 mod decisions;
 mod erasing;
@@ -39,7 +40,7 @@ macro_rules! suite {
                 }
                 members {
                     are_read_back_changed_and_deleted, are_listed_in_byte_order,
-                    are_filtered, more_than_fit_in_one_statement,
+                    are_filtered, more_than_fit_in_one_statement, are_filtered_by_any_number_of_roles,
                     are_counted_by_role, a_role_is_reassigned, a_role_reassigned_to_itself_stays,
                     a_role_is_stripped,
                 }
@@ -67,7 +68,8 @@ macro_rules! suite {
                     only_tenants_in_use_are_viewed, pieces_come_with_the_revision_they_were_seen_at,
                 }
                 erasing {
-                    a_member_goes_from_the_trail, answers_that_name_a_member_are_forgotten,
+                    a_member_goes_from_the_trail, what_is_called_like_a_member_stays,
+                    answers_that_name_a_member_are_blanked,
                 }
             }
         }

@@ -1,5 +1,5 @@
 use rolegate::domain::Timestamp;
-use rolegate::store::{Remembered, RequestKey, SqlStore};
+use rolegate::store::{Remembered, RequestKey, Response, SqlStore};
 
 use super::backend::{commit, make_tenant, tenant_id};
 
@@ -23,7 +23,10 @@ async fn recall(store: &SqlStore, key: &RequestKey, now: i64) -> Option<String> 
     let found = store.read().await.unwrap().remembered(key, Timestamp(now)).await.unwrap();
     found.map(|Remembered { payload_hash, response }| {
         assert_eq!(payload_hash, "hash");
-        response
+        match response {
+            Response::Kept(response) => response,
+            Response::Erased(member) => panic!("{member} was not erased"),
+        }
     })
 }
 

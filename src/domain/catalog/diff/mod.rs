@@ -5,7 +5,7 @@ mod rules;
 
 use std::fmt;
 
-use super::{Catalog, CatalogRef, PermissionIx, migrate_grants};
+use super::{Catalog, CatalogRef, DefaultRole, PermissionIx, migrate_grants};
 use crate::domain::grant::Grant;
 use crate::domain::ids::RoleId;
 use crate::domain::impact::{Extent, PermissionDelta};
@@ -43,7 +43,8 @@ pub enum RoleChange {
     Removed,
 }
 
-/// One default role, and what its members gain and lose.
+/// One default role, and what its members gain and lose. Where several became one, there is one of
+/// these for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultRoleDiff {
     /// The role; after a rename, its new id.
@@ -220,21 +221,28 @@ fn roles(
     };
     let mut roles = Vec::new();
     for role in new.default_roles() {
-        let id = role.id.as_str();
-        let source = old.default_role(id).or_else(|| {
-            let mut earlier = role.renamed_from.iter();
-            earlier.find_map(|earlier| old.default_role(earlier))
-        });
-        let change = match source {
-            None => RoleChange::Added,
-            Some(source) if source.id == role.id => RoleChange::Kept,
-            Some(source) => RoleChange::Renamed { from: source.id.clone() },
+        let became = |source: &&DefaultRole| {
+            new.default_role_renamed(source.id.as_str()).is_some_and(|new| new.id == role.id)
         };
-        let before = source.map_or(&nothing, |source| &*source.compiled);
-        let deltas = own(compare_roles(old, new, pairs, before, &role.compiled));
-        if change != RoleChange::Kept || !deltas.is_empty() {
-            let role = Named { id: id.to_owned(), title: role.title.get("").to_owned() };
-            roles.push(DefaultRoleDiff { role, change, deltas });
+        // Where roles became one, each of them is compared with it: the holders of the lesser one
+        // are seen to gain what the other has.
+        let mut sources: Vec<_> = old.default_roles().iter().filter(became).map(Some).collect();
+        if sources.is_empty() {
+            sources.push(None);
+        }
+        for source in sources {
+            let change = match source {
+                None => RoleChange::Added,
+                Some(source) if source.id == role.id => RoleChange::Kept,
+                Some(source) => RoleChange::Renamed { from: source.id.clone() },
+            };
+            let before = source.map_or(&nothing, |source| &*source.compiled);
+            let deltas = own(compare_roles(old, new, pairs, before, &role.compiled));
+            if change != RoleChange::Kept || !deltas.is_empty() {
+                let title = role.title.get("").to_owned();
+                let role = Named { id: role.id.to_string(), title };
+                roles.push(DefaultRoleDiff { role, change, deltas });
+            }
         }
     }
     for role in old.default_roles() {

@@ -120,7 +120,7 @@ async fn without_its_database_a_server_is_alive_and_ready_for_the_grace_only() {
     assert_eq!(get(&admin, "/readyz").await.status, 200, "within the grace");
 
     let said = until_ready_is(&admin, 503).await;
-    assert_eq!(said, "the database has not answered for too long\n");
+    assert_eq!(said, "the database does not answer\n");
     assert_eq!(get(&admin, "/livez").await.status, 200);
     let measured = scrape(&admin).await;
     assert_eq!(measured.value("rolegate_standing", &standing("lost")), 1.0);
