@@ -30,7 +30,8 @@ pub enum TextError {
     Invisible(char),
 }
 
-/// What makes two names equal: NFKC, trimmed, case folded (DESIGN section 2).
+/// What makes two names equal: NFKC, trimmed, case folded (DESIGN section 2), without the characters
+/// that nobody sees.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameKey(String);
 
@@ -39,8 +40,9 @@ impl NameKey {
     #[must_use]
     pub fn of(name: &str) -> Self {
         let nfkc = ComposingNormalizerBorrowed::new_nfkc();
-        let folded = CaseMapper::new().fold_string(nfkc.normalize(name).trim()).into_owned();
-        // Folding can leave a text that is no longer composed.
+        let seen: String = nfkc.normalize(name).chars().filter_map(as_seen).collect();
+        let folded = CaseMapper::new().fold_string(seen.trim()).into_owned();
+        // Leaving out and folding can leave a text that is no longer composed.
         NameKey(nfkc.normalize(&folded).trim().to_owned())
     }
 
@@ -63,10 +65,11 @@ impl RoleName {
     /// [`TextError`] when it cannot be a name.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         let name = text.trim();
-        if name.is_empty() || NameKey::of(name).0.is_empty() {
+        // Before the key is made: normalizing megabytes takes long.
+        check(name, MAX_NAME_CHARS, |_| false)?;
+        if NameKey::of(name).0.is_empty() {
             return Err(TextError::Empty);
         }
-        check(name, MAX_NAME_CHARS, |_| false)?;
         Ok(RoleName(name.to_owned()))
     }
 
@@ -125,6 +128,40 @@ fn is_invisible(c: char) -> bool {
         || ('\u{2060}'..='\u{206F}').contains(&c)
 }
 
+/// The character as it counts in a key: one that is not shown does not, as in Unicode's
+/// `NFKC_Casefold`, and the blank Braille pattern is a space.
+fn as_seen(c: char) -> Option<char> {
+    match c {
+        '\u{2800}' => Some(' '),
+        c if is_default_ignorable(c) => None,
+        c => Some(c),
+    }
+}
+
+/// Unicode's `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), unassigned ones included.
+fn is_default_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{AD}'
+            | '\u{34F}'
+            | '\u{61C}'
+            | '\u{115F}'..='\u{1160}'
+            | '\u{17B4}'..='\u{17B5}'
+            | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}'
+            | '\u{FEFF}'
+            | '\u{FFA0}'
+            | '\u{FFF0}'..='\u{FFF8}'
+            | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}'
+            | '\u{E0000}'..='\u{E0FFF}'
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +181,29 @@ mod tests {
             assert_eq!(NameKey::of(left), NameKey::of(right), "{left} / {right}");
         }
         assert_ne!(NameKey::of("Night Shift"), NameKey::of("Nightshift"));
+    }
+
+    #[test]
+    fn what_nobody_sees_makes_no_other_name() {
+        for hidden in ['\u{AD}', '\u{34F}', '\u{3164}', '\u{200D}', '\u{FE0F}', '\u{E0041}'] {
+            assert_eq!(NameKey::of(&format!("Ow{hidden}ner")), NameKey::of("owner"), "{hidden:?}");
+            let alone = RoleName::parse(&hidden.to_string());
+            assert_eq!(alone, Err(TextError::Empty), "{hidden:?}");
+        }
+        assert_eq!(RoleName::parse("\u{2800}"), Err(TextError::Empty));
+        assert_eq!(NameKey::of("Team\u{2800}lead"), NameKey::of("team lead"));
+        // What is typed stays as it is: emoji need their joiners.
+        assert_eq!(RoleName::parse("👩\u{200D}💻").unwrap().as_str(), "👩\u{200D}💻");
+    }
+
+    #[test]
+    fn a_name_of_megabytes_is_refused_before_it_is_normalized() {
+        // Normalizing reorders a run of marks, which takes many times as long as counting them.
+        let huge = format!("a{}", "\u{315}\u{300}".repeat(2_000_000));
+        let begun = std::time::Instant::now();
+        let length = 4_000_001;
+        assert_eq!(RoleName::parse(&huge), Err(TextError::TooLong { length, limit: 100 }));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     #[test]

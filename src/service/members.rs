@@ -111,7 +111,7 @@ impl Members {
             status: MemberStatus::Active,
             roles: roles.to_vec(),
             teams,
-            revision: operation.tx.next_revision(),
+            revision: operation.shown_revision(0),
             created_at: operation.now,
             updated_at: operation.now,
         };
@@ -239,7 +239,7 @@ async fn change(
         return operation.unchanged(before).await;
     }
     let (_, catalog) = operation.tenant().await?;
-    after.revision = operation.tx.next_revision();
+    after.revision = operation.shown_revision(before.revision);
     after.updated_at = operation.now;
     operation.tx.put_members(std::slice::from_ref(&after)).await?;
     owner_remains(&operation, &catalog).await?;

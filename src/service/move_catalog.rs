@@ -86,14 +86,16 @@ impl Tenants {
             return Err(Refusal::CatalogWidensAccess { roles: widened }.into());
         }
 
-        rename(&operation, &old, &new, custom).await?;
+        let rewritten = rename(&operation, &old, &new, custom).await?;
         let after = touched_now(&operation, &before, |tenant| {
             tenant.catalog = new.reference().clone();
         });
         operation.tx.put_tenant(&after).await?;
         owner_remains(&operation, &new).await?;
-        let trace = Trace::of(Some(&before), Some(&after));
         let moved = CatalogMoved { tenant: after, changes };
+        let mut trace = Trace::of(Some(&before), None);
+        trace.after = serde_json::to_value(&moved).ok();
+        trace.roles = rewritten;
         operation.finish(moved, Touched::Tenant, trace).await
     }
 }
@@ -211,17 +213,20 @@ fn role_changes(old: &Catalog, new: &Catalog, custom: &[CustomRole]) -> Vec<Role
     changes
 }
 
-/// Carries renamed permissions and default roles over to what is stored.
+/// Carries renamed permissions and default roles over to what is stored. Gives the roles that were
+/// rewritten, and those whose holders went from one to the other.
 async fn rename(
     operation: &Operation,
     old: &Catalog,
     new: &Catalog,
     custom: Vec<CustomRole>,
-) -> Result<(), ServiceError> {
+) -> Result<Vec<RoleId>, ServiceError> {
+    let mut rewritten = Vec::new();
     for role in custom {
         let grants = migrate_grants(new, &role.grants);
         if grants != role.grants {
             let updated_at = operation.now;
+            rewritten.push(role.id.clone());
             operation.tx.put_role(&CustomRole { grants, updated_at, ..role }).await?;
         }
     }
@@ -230,7 +235,12 @@ async fn rename(
             && renamed.id != role.id
         {
             operation.tx.reassign_role(&role.id, &renamed.id, operation.now).await?;
+            for id in [&role.id, &renamed.id] {
+                if !rewritten.contains(id) {
+                    rewritten.push(id.clone());
+                }
+            }
         }
     }
-    Ok(())
+    Ok(rewritten)
 }

@@ -143,7 +143,7 @@ impl Tenants {
             plan,
             state: TenantState::Active,
             revision,
-            own_revision: revision,
+            own_revision: operation.shown_revision(0),
             created_at: operation.now,
             updated_at: operation.now,
             purge_at: None,
@@ -153,14 +153,14 @@ impl Tenants {
             status: MemberStatus::Active,
             roles: vec![catalog.owner().clone()],
             teams,
-            revision,
+            revision: operation.shown_revision(0),
             created_at: operation.now,
             updated_at: operation.now,
         };
         operation.tx.put_tenant(&tenant).await?;
         operation.tx.put_members(std::slice::from_ref(&owner)).await?;
-        let trace = Trace::of(None, Some(&tenant)).member(&owner.id);
         let created = TenantCreated { tenant, owner };
+        let trace = Trace::of(None, Some(&created)).member(&created.owner.id);
         operation.finish(created, Touched::Tenant, trace).await
     }
 
@@ -339,7 +339,7 @@ pub(super) fn touched_now(
     let mut after = before.clone();
     change(&mut after);
     after.revision = operation.tx.next_revision();
-    after.own_revision = after.revision;
+    after.own_revision = operation.shown_revision(before.own_revision);
     after.updated_at = operation.now;
     after
 }

@@ -191,8 +191,15 @@ impl Sync {
         let tenant = operation.tenant_id();
         let items = || batch.items.iter().flatten();
         let ids: Vec<MemberId> = items().map(|item| item.id.clone()).collect();
-        let roles: BTreeSet<RoleId> =
-            items().filter_map(|item| item.roles.as_ref()).flatten().cloned().collect();
+        // A list that is too long is refused unread, so that a batch looks up no more roles than
+        // its members may hold.
+        let limit = catalog.roles_per_member();
+        let roles: BTreeSet<RoleId> = items()
+            .filter_map(|item| item.roles.as_ref())
+            .filter(|roles| roles.len() <= limit)
+            .flatten()
+            .cloned()
+            .collect();
         let roles: Vec<RoleId> = roles.into_iter().collect();
         let existing = operation.tx.members_by_ids(tenant, &ids).await?;
         let owner = catalog.owner().clone();
@@ -203,7 +210,7 @@ impl Sync {
                 .await?
                 .into_iter()
                 .collect(),
-            roles_per_member: catalog.roles_per_member(),
+            roles_per_member: limit,
             active_owners: operation.tx.role_members(tenant, &owner).await?.active,
             owner,
             guard_each: batch.mode == BatchMode::ItemByItem,

@@ -186,6 +186,13 @@ impl Operation {
         self.context.validate_only
     }
 
+    /// The revision that the answer shows of something that is written, from the one that it had;
+    /// 0: it is new. A trial keeps that one: the revision that a write would give is going to be
+    /// another writer's, whose change the etag would then match.
+    pub(super) fn shown_revision(&self, before: u64) -> u64 {
+        if self.is_trial() { before } else { self.tx.next_revision() }
+    }
+
     /// The tenant that is locked.
     pub(super) fn tenant_id(&self) -> &TenantId {
         &self.tenant

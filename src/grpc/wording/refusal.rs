@@ -155,12 +155,16 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
             Said::new(ErrorReason::EtagMismatch, message).with("current", current)
         }
         Refusal::CustomRoleLimit { plan, limit, current } => {
-            let message = format!(
-                "The plan {} allows {} and the tenant has {current}. Delete one, or move the tenant \
-                 to a plan that allows more.",
-                quoted(plan),
-                counted(u64::from(*limit), "custom role")
-            );
+            let allowed = counted(u64::from(*limit), "custom role");
+            let message = if plan.is_empty() {
+                format!("A tenant may have {allowed} and this one has {current}. Delete one.")
+            } else {
+                format!(
+                    "The plan {} allows {allowed} and the tenant has {current}. Delete one, or \
+                     move the tenant to a plan that allows more.",
+                    quoted(plan)
+                )
+            };
             Said::new(ErrorReason::CustomRoleLimit, message)
                 .with("plan", plan)
                 .with("limit", limit)

@@ -68,7 +68,14 @@ impl Roles {
         }
         operation.tx.delete_role(role).await?;
         let mut trace = Trace::of(Some(&before), None);
-        trace.after = target.as_ref().map(|to| serde_json::json!({ "reassigned_to": to }));
+        trace.after = target.as_ref().map(|to| {
+            let RoleMembers { active, archived } = deleted.reassigned;
+            serde_json::json!({
+                "reassigned_to": to,
+                "active_members": active,
+                "archived_members": archived,
+            })
+        });
         trace.roles.clone_from(&touched);
         operation.finish(deleted, Touched::Roles(touched), trace).await
     }

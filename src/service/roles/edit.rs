@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::guards::{name_is_free, parse_name, parse_text};
 use super::{
-    RoleDetails, Roles, check_etag, collect, custom_role_limit, editable, parse_grants, show_custom,
+    RoleDetails, Roles, check_etag, collect, custom_role_limit, editable, most_custom_roles,
+    parse_grants, show_custom,
 };
 use crate::domain::catalog::Catalog;
 use crate::domain::grant::Grant;
@@ -66,14 +67,15 @@ impl Roles {
         tenant: &TenantId,
         draft: &RoleDraft,
     ) -> Result<Written<RoleWritten>, ServiceError> {
+        // Before the tenant is locked: nobody waits for what somebody typed to be read.
+        let mut violations = Vec::new();
+        let name = collect(&mut violations, parse_name("name", &draft.name));
+        let description = collect(&mut violations, parse_text("description", &draft.description));
         let operation = match self.writer.begin(context, tenant).await? {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => operation,
         };
         let (record, catalog) = operation.tenant().await?;
-        let mut violations = Vec::new();
-        let name = collect(&mut violations, parse_name("name", &draft.name));
-        let description = collect(&mut violations, parse_text("description", &draft.description));
         let grants = collect(
             &mut violations,
             parse_grants(&catalog, &draft.grants, draft.expand_requirements),
@@ -97,6 +99,10 @@ impl Roles {
         name: &str,
         description: Option<&str>,
     ) -> Result<Written<RoleWritten>, ServiceError> {
+        let mut violations = Vec::new();
+        let name = collect(&mut violations, parse_name("name", name));
+        let typed =
+            description.and_then(|text| collect(&mut violations, parse_text("description", text)));
         let operation = match self.writer.begin(context, tenant).await? {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => operation,
@@ -109,13 +115,11 @@ impl Roles {
                 None => return Err(Refusal::RoleNotFound(source.clone()).into()),
             },
         };
-        let mut violations = Vec::new();
-        let name = collect(&mut violations, parse_name("name", name));
-        let description = collect(
-            &mut violations,
-            parse_text("description", description.unwrap_or(&source_description)),
-        );
-        let (Some(name), Some(description)) = (name, description) else {
+        let copied = match description {
+            Some(_) => None,
+            None => collect(&mut violations, parse_text("description", &source_description)),
+        };
+        let (Some(name), Some(description)) = (name, typed.or(copied)) else {
             return Err(Refusal::Invalid(violations).into());
         };
         let compiled = CompiledRole::compile(&catalog, RoleKind::Custom, &grants);
@@ -136,6 +140,12 @@ impl Roles {
         role: &RoleId,
         edit: &RoleEdit,
     ) -> Result<Written<RoleWritten>, ServiceError> {
+        let mut violations = Vec::new();
+        let typed = edit.name.as_deref();
+        let name = typed.map(|text| collect(&mut violations, parse_name("name", text)));
+        let typed = edit.description.as_deref();
+        let description =
+            typed.map(|text| collect(&mut violations, parse_text("description", text)));
         let operation = match self.writer.begin(context, tenant).await? {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => operation,
@@ -143,15 +153,8 @@ impl Roles {
         let (_, catalog) = operation.tenant().await?;
         let before = editable(&operation.tx, &catalog, tenant, role).await?;
         check_etag(edit.etag.as_deref(), before.revision)?;
-        let mut violations = Vec::new();
-        let name = match &edit.name {
-            Some(name) => collect(&mut violations, parse_name("name", name)),
-            None => Some(before.name.clone()),
-        };
-        let description = match &edit.description {
-            Some(text) => collect(&mut violations, parse_text("description", text)),
-            None => Some(before.description.clone()),
-        };
+        let name = name.unwrap_or_else(|| Some(before.name.clone()));
+        let description = description.unwrap_or_else(|| Some(before.description.clone()));
         let grants = match &edit.grants {
             Some(grants) => {
                 collect(&mut violations, parse_grants(&catalog, grants, edit.expand_requirements))
@@ -174,7 +177,7 @@ impl Roles {
             name,
             description,
             grants,
-            revision: operation.tx.next_revision(),
+            revision: operation.shown_revision(before.revision),
             updated_at: operation.now,
             ..before.clone()
         };
@@ -200,10 +203,11 @@ async fn insert(
     new: NewRole,
 ) -> Result<Written<RoleWritten>, ServiceError> {
     let current = operation.tx.count_roles(&tenant.id).await?;
-    if let Some(limit) = custom_role_limit(tenant, catalog)
-        && current >= u64::from(limit)
-    {
-        let plan = tenant.plan.clone().unwrap_or_default();
+    let limit = most_custom_roles(tenant, catalog);
+    if current >= u64::from(limit) {
+        // Named only where it is the plan that limits: another one helps then.
+        let limits = custom_role_limit(tenant, catalog).is_some();
+        let plan = tenant.plan.clone().filter(|_| limits).unwrap_or_default();
         return Err(Refusal::CustomRoleLimit { plan, limit, current }.into());
     }
     name_is_free(&operation, catalog, &tenant.id, &new.name, None).await?;
@@ -212,7 +216,7 @@ async fn insert(
         name: new.name,
         description: new.description,
         grants: new.grants,
-        revision: operation.tx.next_revision(),
+        revision: operation.shown_revision(0),
         created_at: operation.now,
         updated_at: operation.now,
     };

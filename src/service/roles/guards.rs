@@ -68,10 +68,10 @@ pub(in crate::service) async fn unknown_roles(
     Ok(custom.into_iter().filter(|role| !is_known(role)).collect())
 }
 
-/// An etag is the revision that last changed the thing.
+/// An etag is the revision that last changed the thing; what is not there yet (0) has none.
 #[must_use]
 pub fn etag(revision: u64) -> String {
-    revision.to_string()
+    if revision == 0 { String::new() } else { revision.to_string() }
 }
 
 pub(in crate::service) fn check_etag(given: Option<&str>, revision: u64) -> Result<(), Refusal> {

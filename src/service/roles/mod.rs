@@ -22,7 +22,7 @@ use super::tenants::in_use;
 use super::token::Tokens;
 use super::write::Writer;
 use crate::domain::Timestamp;
-use crate::domain::catalog::{Catalog, DefaultRole, DeletionPolicy};
+use crate::domain::catalog::{Catalog, DefaultRole, DeletionPolicy, MAX_CUSTOM_ROLES};
 use crate::domain::grant::Grant;
 use crate::domain::ids::{RoleId, TenantId};
 use crate::domain::name::RoleName;
@@ -190,6 +190,12 @@ pub(super) fn custom_role_limit(tenant: &Tenant, catalog: &Catalog) -> Option<u3
     catalog.plan(tenant.plan.as_deref()?)?.custom_roles
 }
 
+/// How many custom roles the tenant may have: where the plan sets no limit, there still is one, so
+/// that no tenant's roles outgrow what a move to another catalog version looks through.
+pub(super) fn most_custom_roles(tenant: &Tenant, catalog: &Catalog) -> u32 {
+    custom_role_limit(tenant, catalog).unwrap_or(MAX_CUSTOM_ROLES)
+}
+
 /// The text that a deletion of a role of this name must send back.
 fn confirmation_text(catalog: &Catalog, name: &RoleName) -> Option<String> {
     match catalog.deletion() {
@@ -237,5 +243,33 @@ fn show_custom(catalog: &Catalog, role: &CustomRole, members: RoleMembers) -> Ro
         members,
         confirmation: confirmation_text(catalog, &role.name),
         owner: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tenant::TenantState;
+
+    #[test]
+    fn where_the_plan_sets_no_limit_there_still_is_one() {
+        let now = Timestamp::now();
+        for (wanted, plan, most) in [("oqupie", "enterprise", 5), ("qpien", "", MAX_CUSTOM_ROLES)] {
+            let sources = crate::domain::catalog::shipped();
+            let mut catalogs = sources.iter().map(|source| Catalog::parse(source).unwrap());
+            let catalog = catalogs.find(|catalog| catalog.reference().id == wanted).unwrap();
+            let tenant = Tenant {
+                id: TenantId::trusted("t"),
+                catalog: catalog.reference().clone(),
+                plan: Some(plan.to_owned()).filter(|plan| !plan.is_empty()),
+                state: TenantState::Active,
+                revision: 1,
+                own_revision: 1,
+                created_at: now,
+                updated_at: now,
+                purge_at: None,
+            };
+            assert_eq!(most_custom_roles(&tenant, &catalog), most);
+        }
     }
 }

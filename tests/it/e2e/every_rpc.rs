@@ -206,7 +206,7 @@ async fn oqupie(mut clients: Clients, called: &mut Called) {
             ..Default::default()
         })
     );
-    assert_eq!(assigned.member.unwrap().role_ids, [role.id.clone()]);
+    assert_eq!(assigned.member.unwrap().role_ids, std::slice::from_ref(&role.id));
     assert!(verdict(&mut clients, called, "kim", "ticket.delete", ours()).await);
     assert!(!verdict(&mut clients, called, "kim", "ticket.delete", anybodys()).await);
 
