@@ -18,7 +18,7 @@ use crate::domain::decision::DecisionReason;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
-use crate::store::{CacheStats, Cached, SqlStore};
+use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
 pub(super) fn of_process(metrics: &Metrics, version: &Version) {
@@ -42,6 +42,7 @@ pub(super) fn of_services(
     ]));
     metrics.add(Rpcs(rpcs));
     metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
+    metrics.add(Knowledge(Arc::clone(&services.cache)));
     metrics.add(Connections(store.clone()));
 }
 
@@ -205,6 +206,31 @@ impl Collector for CacheUse {
         let bytes = Some(&Unit::Bytes);
         plain(&mut encoder, "cache", "About what is cached takes", bytes, weight)?;
         plain(&mut encoder, "cache_limit", "What may be cached", bytes, self.limit)?;
+        Ok(())
+    }
+}
+
+/// How well this replica knows what the database holds.
+#[derive(Debug)]
+struct Knowledge(Arc<Cached>);
+
+impl Collector for Knowledge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let following = self.0.following();
+        let help = "Time since every committed change was last known to be applied here";
+        let seconds = Some(&Unit::Seconds);
+        plain(&mut encoder, "staleness", help, seconds, following.age().as_secs_f64())?;
+        let standing = match following.standing() {
+            Standing::Current => "current",
+            Standing::Behind => "behind",
+            Standing::Outage { .. } => "outage",
+            Standing::Lost => "lost",
+        };
+        let help = "1 for how decisions are made now, 0 for the others";
+        let mut lines = Lines::new(&mut encoder, "standing", help, MetricType::Gauge)?;
+        for one in ["current", "behind", "outage", "lost"] {
+            lines.gauge([("standing", one)], u64::from(one == standing))?;
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 mod catalogs;
 mod config;
 mod demo;
+mod health;
 mod housekeeping;
 mod metrics;
 
@@ -12,8 +13,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::util::MapRequestLayer;
 
 pub use catalogs::CatalogError;
@@ -39,14 +38,6 @@ use crate::store::{
     Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError, newest_schema,
 };
 
-/// What health is told of: the server as a whole, and each service.
-const SERVICES: [&str; 5] = [
-    "",
-    "rolegate.v1.AuthzService",
-    "rolegate.v1.MemberService",
-    "rolegate.v1.RoleService",
-    "rolegate.v1.TenantService",
-];
 /// The services that are served, for the names of their methods.
 const DESCRIPTORS: [&[u8]; 4] = [
     grpc::pb::DESCRIPTORS,
@@ -179,12 +170,12 @@ pub async fn run(
     let tenants = services.tenants.clone();
     let housekeeping =
         tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
     readiness.started();
-    report(&health, ServingStatus::Serving).await;
-    background.spawn(follow(readiness.clone(), health.clone()));
+    health::report(&readiness, &reporter).await;
+    background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     tracing::warn!("development mode: whoever reaches {address} may do anything");
     tracing::info!(%address, "serving gRPC");
 
@@ -234,7 +225,7 @@ pub async fn run(
             tracing::info!("shutting down: not serving any more, then draining");
             readiness.draining();
             // Told here too: draining must not begin before.
-            report(&health, ServingStatus::NotServing).await;
+            health::report(&readiness, &reporter).await;
             tokio::time::sleep(config.drain_delay).await;
             drain.send(()).ok();
             match tokio::time::timeout(config.drain_timeout, &mut server).await {
@@ -252,26 +243,6 @@ pub async fn run(
     store.close().await;
     tracing::info!("stopped");
     served.map_err(transport)?.map_err(transport)
-}
-
-/// Tells the gRPC health service whatever readiness is told.
-async fn follow(readiness: Readiness, health: HealthReporter) {
-    let mut seen = readiness.watch();
-    loop {
-        readiness.changed(&mut seen).await;
-        let status = match readiness.obstacle() {
-            None => ServingStatus::Serving,
-            Some(_) => ServingStatus::NotServing,
-        };
-        report(&health, status).await;
-    }
-}
-
-/// The overall health ("") and each service's.
-async fn report(health: &HealthReporter, status: ServingStatus) {
-    for service in SERVICES {
-        health.set_service_status(service, status).await;
-    }
 }
 
 fn transport(error: impl std::fmt::Display) -> ServeError {

@@ -3,7 +3,6 @@
 mod command_line;
 mod durability;
 mod every_rpc;
-mod exposition;
 mod http;
 mod process;
 mod reasons;

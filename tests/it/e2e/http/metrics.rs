@@ -1,211 +1,17 @@
-//! The admin port: health through a server's life, and metrics that count what was done and name
-//! nobody.
+//! Metrics count what was done, and name nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
-use std::path::Path;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use rolegate::grpc::pb;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::super::process::{Clients, Server};
 use super::exposition::{Exposition, labels};
-use super::process::{Clients, Server, rolegate, signal};
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-async fn request(address: &str, method: &str, path: &str) -> Reply {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(30), exchange).await.unwrap().unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Reply { status, head: head.to_lowercase(), body: body.to_owned() }
-}
-
-async fn get(address: &str, path: &str) -> Reply {
-    request(address, "GET", path).await
-}
-
-async fn metrics(address: &str) -> Exposition {
-    let reply = get(address, "/metrics").await;
-    assert_eq!(reply.status, 200);
-    Exposition::parse(&reply.body)
-}
-
-fn start(directory: &Path, more: &[&str]) -> (Server, String) {
-    let arguments: Vec<_> = ["--admin-addr", "127.0.0.1:0"].iter().chain(more).copied().collect();
-    let server = Server::start(directory, &arguments);
-    let admin = server.admin.clone().unwrap();
-    (server, admin)
-}
-
-/// The exit code of `rolegate health`, and what it says.
-fn health(address: &str) -> (Option<i32>, String) {
-    let output = rolegate(Path::new("/"), &["health", "--admin-addr", address]).output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
-}
-
-#[tokio::test]
-async fn each_path_answers_and_nothing_else_does() {
-    let directory = tempfile::tempdir().unwrap();
-    let (_server, admin) = start(directory.path(), &[]);
-    for (path, body) in [("/livez", "alive\n"), ("/readyz", "ready\n"), ("/readyz?full", "ready\n")]
-    {
-        let reply = get(&admin, path).await;
-        assert_eq!((reply.status, reply.body.as_str()), (200, body), "{path}");
-        assert!(reply.head.contains("cache-control: no-store"), "{}", reply.head);
-    }
-    let version = get(&admin, "/version").await;
-    assert_eq!(version.status, 200);
-    let version: serde_json::Value = serde_json::from_str(&version.body).unwrap();
-    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert!(version["rustc"].as_str().unwrap().starts_with("1."), "{version}");
-    assert!(version["schema"].as_str().unwrap().starts_with('m'), "{version}");
-    assert!(version.get("commit").is_some(), "{version}");
-    for path in ["/", "/metrics/", "/livez/x", "/Livez", "/../livez", "/debug/pprof"] {
-        assert_eq!(get(&admin, path).await.status, 404, "{path}");
-        assert_eq!(request(&admin, "POST", path).await.status, 404, "{path}");
-    }
-    for path in ["/livez", "/readyz", "/metrics", "/version"] {
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-            let reply = request(&admin, method, path).await;
-            assert_eq!(reply.status, 405, "{method} {path}");
-            assert!(reply.head.contains("allow: get, head"), "{}", reply.head);
-        }
-        let head = request(&admin, "HEAD", path).await;
-        assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
-    }
-    assert_eq!(health(&admin), (Some(0), String::new()));
-    let everywhere = admin.replace("127.0.0.1", "0.0.0.0");
-    assert_eq!(health(&everywhere), (Some(0), String::new()));
-}
-
-#[tokio::test]
-async fn a_server_that_is_starting_is_alive_and_not_ready() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(Server::start(directory.path(), &[]));
-    // Somebody else writes the database, so that the start has to wait.
-    let url = format!("sqlite:{}", directory.path().join("rolegate.db").display());
-    let mut options = ConnectOptions::new(url);
-    options.max_connections(1).sqlx_logging(false);
-    let holder = Database::connect(options).await.unwrap();
-    holder.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
-
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let admin = free.local_addr().unwrap().to_string();
-    drop(free);
-    let path = directory.path().to_owned();
-    let address = admin.clone();
-    let starting = std::thread::spawn(move || Server::start(&path, &["--admin-addr", &address]));
-    while TcpStream::connect(&admin).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let ready = get(&admin, "/readyz").await;
-    assert_eq!((ready.status, ready.body.as_str()), (503, "starting\n"));
-    assert_eq!(get(&admin, "/livez").await.status, 200);
-    assert_eq!(get(&admin, "/version").await.status, 200);
-    let measured = metrics(&admin).await;
-    assert!(measured.value("rolegate_start_time_seconds", &[]) > 1.7e9);
-    assert!(measured.family("rolegate_decisions").is_empty());
-    let (code, said) = health(&admin);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("not ready: starting"), "{said}");
-
-    holder.execute_unprepared("ROLLBACK").await.unwrap();
-    holder.close().await.unwrap();
-    let _server = starting.join().unwrap();
-    assert_eq!(get(&admin, "/readyz").await.status, 200);
-}
-
-#[tokio::test]
-async fn a_server_that_drains_is_alive_and_not_ready() {
-    let directory = tempfile::tempdir().unwrap();
-    let (server, admin) = start(directory.path(), &["--drain-delay", "3"]);
-    assert_eq!(get(&admin, "/readyz").await.status, 200);
-    signal(server.id(), "TERM");
-    let deadline = Instant::now() + Duration::from_secs(2);
-    let reason = loop {
-        let reply = get(&admin, "/readyz").await;
-        if reply.status == 503 {
-            break reply.body;
-        }
-        assert!(Instant::now() < deadline, "it is still ready");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
-    assert_eq!(reason, "draining\n");
-    assert_eq!(get(&admin, "/livez").await.status, 200);
-    // Requests are still answered: whoever has not noticed yet loses nothing.
-    let mut clients = Clients::connect(&server).await;
-    let request = pb::ListTenantsRequest::default();
-    clients.tenants.list_tenants(request).await.unwrap();
-    let (code, said) = health(&admin);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("draining"), "{said}");
-    drop(clients);
-    assert_eq!(server.terminate().await, Some(0));
-    assert!(health(&admin).1.contains("cannot be asked"));
-}
-
-#[test]
-fn an_admin_port_that_cannot_be_is_refused_and_none_is_none() {
-    let directory = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let refused = Server::try_start(directory.path(), &["--admin-addr", &taken]);
-    let Err(refused) = refused else { panic!("it started") };
-    assert_eq!(refused.code, Some(1));
-    for text in [taken.as_str(), "is taken", "--admin-addr"] {
-        assert!(refused.stderr.contains(text), "{}", refused.stderr);
-    }
-    let refused = Server::try_start(directory.path(), &["--admin-addr", "localhost"]);
-    let Err(refused) = refused else { panic!("it started") };
-    assert!(refused.stderr.contains("`none`"), "{}", refused.stderr);
-    let server = Server::start(directory.path(), &["--admin-addr", "none"]);
-    assert_eq!(server.admin, None);
-    let (code, said) = health("none");
-    assert_eq!(code, Some(1));
-    assert!(said.contains("--admin-addr"), "{said}");
-}
-
-/// As many connections as are served at a time, none of which says anything.
-#[tokio::test]
-async fn clients_that_say_nothing_do_not_keep_others_out() {
-    let directory = tempfile::tempdir().unwrap();
-    let (_server, admin) = start(directory.path(), &[]);
-    let mut idle = Vec::new();
-    for number in 0..80 {
-        let mut stream = TcpStream::connect(&admin).await.unwrap();
-        if number % 2 == 0 {
-            stream.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await.unwrap();
-        }
-        idle.push(stream);
-    }
-    assert_eq!(get(&admin, "/livez").await.status, 200);
-    let huge = format!("/livez?{}", "x".repeat(64 << 10));
-    let mut stream = TcpStream::connect(&admin).await.unwrap();
-    stream.write_all(format!("GET {huge} HTTP/1.1\r\n\r\n").as_bytes()).await.ok();
-    let mut answer = Vec::new();
-    // It may be cut off before the answer is read.
-    stream.read_to_end(&mut answer).await.ok();
-    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-}
+use super::{get, scrape, start};
 
 fn check(tenant: &str, member: &str, permission: &str) -> pb::CheckRequest {
     pb::CheckRequest {
@@ -315,7 +121,7 @@ async fn a_busy_day(server: &Server) {
 async fn metrics_count_what_was_done_and_name_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let (server, admin) = start(directory.path(), &["--demo", "--cache-mib", "7"]);
-    let before = metrics(&admin).await;
+    let before = scrape(&admin).await;
     a_busy_day(&server).await;
 
     // A call is counted once the server is done with it, which may be just after its client has
@@ -323,7 +129,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     let unknown = labels(&[("method", "unknown"), ("code", "UNIMPLEMENTED")]);
     let deadline = Instant::now() + Duration::from_secs(10);
     let after = loop {
-        let after = metrics(&admin).await;
+        let after = scrape(&admin).await;
         let open: f64 = after.family("rolegate_rpcs_open").values().sum();
         if after.get("rolegate_rpcs_total", &unknown) == Some(2.0) && open == 0.0 {
             break after;
@@ -397,6 +203,8 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     assert!(readers >= 1.0);
     assert_eq!(after.family("rolegate_build_info").values().copied().collect::<Vec<_>>(), [1.0]);
 
+    assert!(after.value("rolegate_staleness_seconds", &[]) < 2.0);
+    assert_eq!(after.value("rolegate_standing", &[("standing", "current")]), 1.0);
     assert_documented(&after);
 
     // No id, name or other text of anybody's is in it, and labels are only these.
@@ -430,6 +238,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_rpc_duration_seconds", &["le", "method"]),
         ("rolegate_cache_hits", &["kind"]),
         ("rolegate_cache_misses", &["kind"]),
+        ("rolegate_standing", &["standing"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
     ]);
@@ -444,7 +253,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
 
 /// The page for operators explains every metric, and none that is not there.
 fn assert_documented(measured: &Exposition) {
-    let page = include_str!("../../../docs/operating.md");
+    let page = include_str!("../../../../docs/operating.md");
     let families: BTreeSet<String> = measured.labels().into_keys().collect();
     let mentioned: BTreeSet<&str> = page
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -465,11 +274,11 @@ async fn an_open_stream_is_seen_and_a_client_that_leaves_is_counted() {
     let mut stream = health.watch(request).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
     let open = [("method", WATCH)];
-    assert_eq!(metrics(&admin).await.value("rolegate_rpcs_open", &open), 1.0);
+    assert_eq!(scrape(&admin).await.value("rolegate_rpcs_open", &open), 1.0);
     drop(stream);
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let measured = metrics(&admin).await;
+        let measured = scrape(&admin).await;
         let cancelled = labels(&[("method", WATCH), ("code", "CANCELLED")]);
         if measured.get("rolegate_rpcs_total", &cancelled) == Some(1.0) {
             assert_eq!(measured.value("rolegate_rpcs_open", &open), 0.0);
