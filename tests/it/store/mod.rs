@@ -10,6 +10,7 @@ mod erasing;
 mod following;
 mod members;
 mod opening;
+mod outages;
 mod requests;
 mod roles;
 mod server;
