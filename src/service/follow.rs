@@ -67,6 +67,7 @@ impl Follower {
             let asked = Moment::now();
             let question = self.store.follow(&self.cursor, BATCH);
             let Ok(followed) = tokio::time::timeout(PATIENCE, question).await else {
+                self.store.suspect();
                 return Err(StoreError::Unavailable("it takes too long to answer".to_owned()));
             };
             let followed = followed?;

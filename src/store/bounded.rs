@@ -47,6 +47,12 @@ impl<C> Bounded<C> {
         &self.inner
     }
 
+    pub(super) fn suspect(&self) {
+        if let Some(bounds) = &self.bounds {
+            bounds.reach.suspect();
+        }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.bounds.as_ref().is_some_and(|bounds| bounds.reach.is_gone())
     }

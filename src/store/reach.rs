@@ -51,6 +51,11 @@ impl Reach {
         *self.state.gone.borrow()
     }
 
+    /// Somebody lost patience before a statement could fail: have a look.
+    pub(super) fn suspect(&self) {
+        self.state.suspicion.notify_one();
+    }
+
     /// Runs a statement unless, or until, the server is known to be gone.
     pub(super) async fn unless_gone<T>(
         &self,

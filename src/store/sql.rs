@@ -98,6 +98,12 @@ impl SqlStore {
         self.notify();
     }
 
+    /// Tells that an answer was not waited for any longer: on PostgreSQL it is looked into at once
+    /// whether the server is still there, so that others need not wait.
+    pub fn suspect(&self) {
+        self.inner.followers.suspect();
+    }
+
     /// Whether the database is known not to answer. Then everything that needs it fails at once,
     /// until it is back.
     #[must_use]

@@ -164,7 +164,10 @@ impl Cached {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.load_timeout, read).await {
             Ok(read) => read,
-            Err(_) => Err(StoreError::Unavailable("it takes too long to answer".to_owned())),
+            Err(_) => {
+                self.store.suspect();
+                Err(StoreError::Unavailable("it takes too long to answer".to_owned()))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod command_line;
 mod durability;
 mod every_rpc;
 mod http;
+mod outage;
 mod process;
 mod reasons;
 mod replicas;
