@@ -76,7 +76,7 @@ pub fn code(reason: ErrorReason) -> Code {
         ErrorReason::CustomRoleLimit | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
         ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
-        ErrorReason::DatabaseUnavailable | ErrorReason::ShuttingDown => Code::Unavailable,
+        ErrorReason::DatabaseUnavailable => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
     }
 }

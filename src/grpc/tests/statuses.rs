@@ -16,13 +16,12 @@ use crate::service::ServiceError;
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 6] = [
+const MADE_ELSEWHERE: [ErrorReason; 5] = [
     ErrorReason::Unspecified,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
     ErrorReason::TimedOut,
-    ErrorReason::ShuttingDown,
 ];
 
 fn texts(texts: &[&str]) -> Vec<String> {

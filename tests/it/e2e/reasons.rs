@@ -11,11 +11,10 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 6] = [
+const ELSEWHERE: [ErrorReason; 5] = [
     ErrorReason::Unspecified,
     ErrorReason::Internal,
     ErrorReason::DatabaseUnavailable,
-    ErrorReason::ShuttingDown,
     ErrorReason::TimedOut,
     ErrorReason::ConcurrentChange,
 ];
