@@ -644,11 +644,15 @@ everything = true
     let agent = |grants: &str| {
         format!("[[role]]\nid = \"agent\"\ntitle = \"Agent\"\ngrants = [{grants}]\n")
     };
+    // Whoever was an agent becomes a chief, who may more.
+    let chief = "[[role]]\nid = \"chief\"\ntitle = \"Chief\"\nrenamed_from = [\"agent\"]\n\
+                 grants = [\"settings.look\", \"settings.roles\"]\n";
     let mut arguments = Vec::new();
     for (version, more) in [
         (1, agent("\"settings.look\"")),
         (2, agent("\"settings.look\", \"settings.roles\"")),
         (3, String::new()),
+        (4, chief.to_owned()),
     ] {
         let file = directory.path().join(format!("small{version}.toml"));
         std::fs::write(&file, small(version, &more)).unwrap();
@@ -676,6 +680,9 @@ everything = true
     let result = clients.tenants.move_catalog(move_to(2, false)).await;
     let metadata = seen.refused(result, failed, ErrorReason::CatalogWidensAccess, "");
     assert_eq!(metadata.get("roles").map(String::as_str), Some("agent"));
+    let result = clients.tenants.move_catalog(move_to(4, false)).await;
+    let metadata = seen.refused(result, failed, ErrorReason::CatalogWidensAccess, "");
+    assert_eq!(metadata.get("roles").map(String::as_str), Some("chief"));
     let mut trial = move_to(2, false);
     trial.validate_only = true;
     let shown = clients.tenants.move_catalog(trial).await.unwrap().into_inner();
