@@ -47,7 +47,7 @@ use crate::domain::role::CompiledRole;
 const ATTEMPTS: usize = 3;
 
 /// What an entry takes besides its content: the key's and value's places in the map, the policy's
-/// queues, reference counts. Measured for moka 0.12 at 150 to 180 bytes; the larger counts.
+/// queues, reference counts. An estimate, rather too large: the bound is meant to hold.
 const ENTRY_OVERHEAD: usize = 180;
 
 /// A cached member or role is found by this, never by a joined string.

@@ -644,15 +644,19 @@ everything = true
     let agent = |grants: &str| {
         format!("[[role]]\nid = \"agent\"\ntitle = \"Agent\"\ngrants = [{grants}]\n")
     };
-    // Whoever was an agent becomes a chief, who may more.
-    let chief = "[[role]]\nid = \"chief\"\ntitle = \"Chief\"\nrenamed_from = [\"agent\"]\n\
-                 grants = [\"settings.look\", \"settings.roles\"]\n";
+    // Chiefs may more than agents. In the last version the two are one role.
+    let chief = |renamed_from: &str| {
+        format!(
+            "[[role]]\nid = \"chief\"\ntitle = \"Chief\"\nrenamed_from = [{renamed_from}]\n\
+             grants = [\"settings.look\", \"settings.roles\"]\n"
+        )
+    };
     let mut arguments = Vec::new();
     for (version, more) in [
-        (1, agent("\"settings.look\"")),
-        (2, agent("\"settings.look\", \"settings.roles\"")),
-        (3, String::new()),
-        (4, chief.to_owned()),
+        (1, chief("") + &agent("\"settings.look\"")),
+        (2, chief("") + &agent("\"settings.look\", \"settings.roles\"")),
+        (3, chief("")),
+        (4, chief("\"agent\"")),
     ] {
         let file = directory.path().join(format!("small{version}.toml"));
         std::fs::write(&file, small(version, &more)).unwrap();
