@@ -3,6 +3,8 @@
 mod command_line;
 mod durability;
 mod every_rpc;
+mod fleet;
+mod history;
 mod http;
 mod outage;
 mod process;
