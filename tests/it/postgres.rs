@@ -155,7 +155,12 @@ impl Cluster {
 
     /// That database over TCP.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://rolegate@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+        Self::url_at(self.port, database)
+    }
+
+    /// That database behind another port, which leads to this server.
+    pub(crate) fn url_at(port: u16, database: &str) -> String {
+        format!("postgres://rolegate@127.0.0.1:{port}/{database}?sslmode=disable")
     }
 
     /// That database over the Unix socket.

@@ -1,8 +1,10 @@
 //! Whole processes over real sockets.
 
 mod command_line;
+mod desk;
 mod durability;
 mod every_rpc;
+mod faults;
 mod fleet;
 mod history;
 mod http;

@@ -10,12 +10,16 @@ pub(crate) mod record;
 mod speak;
 pub(crate) mod workload;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::checker::judge;
 use self::record::History;
 use self::workload::Run;
 use super::fleet::{Fleet, migrate};
+use super::process::Clients;
+use crate::postgres::Cluster;
+use crate::proxy::{Network, Proxy};
 
 /// The default of `--max-staleness-ms`. No allowance: what was acknowledged that long before a
 /// question was sent had been committed even longer.
@@ -65,4 +69,102 @@ async fn random_writes_on_three_replicas_are_never_answered_stale() {
     let history = run.all(&fleet.clients, 6, seed()).await;
     println!("{} writes in {:?}", history.writes.len(), began.elapsed());
     must_hold(&history);
+}
+
+/// The same while everything fails, again and again: `ROLEGATE_FAULT_ROUNDS` times.
+///
+/// Answers may be marked as stale and calls may fail, but nothing acknowledged is lost, and no answer
+/// is older than it says. Each time, every replica is itself again soon after the database is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nobody_is_misled_while_everything_fails() {
+    let Some(cluster) = crate::postgres::dedicated() else { return };
+    let database = cluster.create_database();
+    let url = cluster.url(&database);
+    migrate(&url, &[]);
+    let proxy = Proxy::start(cluster.port()).await;
+    let behind = Cluster::url_at(proxy.port(), &database);
+    let second = model::second_catalog();
+    let catalogs = [model::CATALOG, &second];
+    let fleet =
+        Fleet::start(&[&url, &behind, &url], &catalogs, &["--database-connections", "8"]).await;
+    let run = Run::new(3, usize::MAX, empty(true));
+    let (working, clients, seed) = (Arc::clone(&run), fleet.clients.clone(), seed());
+    let work = tokio::spawn(async move { working.all(&clients, 4, seed).await });
+    let pause = async |seconds: f32| tokio::time::sleep(Duration::from_secs_f32(seconds)).await;
+    pause(1.0).await;
+    for round in 0..number("ROLEGATE_FAULT_ROUNDS", 1) {
+        for fault in Fault::ALL {
+            fault.begin(&cluster, &proxy);
+            pause(2.6).await;
+            fault.end(&cluster, &proxy);
+            let mut recoveries = Vec::new();
+            for clients in &fleet.clients {
+                let start = Instant::now();
+                while !is_well(clients).await {
+                    assert!(start.elapsed() < RECOVERY, "{round}, {fault:?}: it does not recover");
+                    pause(0.02).await;
+                }
+                recoveries.push(start.elapsed());
+            }
+            println!("{round}, {fault:?}: well again after {recoveries:?}");
+            pause(0.5).await;
+        }
+    }
+    run.finish();
+    must_hold(&work.await.unwrap());
+}
+
+/// "Within seconds of the database's".
+const RECOVERY: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Every connection is cut off by the server, again and again those that listen.
+    CutOff,
+    Pause,
+    Kill,
+    Network(Network),
+}
+
+impl Fault {
+    const ALL: [Fault; 6] = [
+        Fault::CutOff,
+        Fault::Network(Network::Swallows),
+        Fault::Pause,
+        Fault::Network(Network::Resets),
+        Fault::Kill,
+        Fault::Network(Network::HalfCloses),
+    ];
+
+    fn begin(self, cluster: &Cluster, proxy: &Proxy) {
+        match self {
+            Fault::CutOff => cluster.sql(
+                "postgres",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE usename = 'rolegate' AND pid <> pg_backend_pid()",
+            ),
+            Fault::Pause => cluster.pause(),
+            Fault::Kill => cluster.kill(),
+            Fault::Network(network) => proxy.set(network),
+        }
+    }
+
+    fn end(self, cluster: &Cluster, proxy: &Proxy) {
+        match self {
+            Fault::CutOff => {}
+            Fault::Pause => cluster.resume(),
+            Fault::Kill => cluster.restart(),
+            Fault::Network(_) => proxy.set(Network::Good),
+        }
+    }
+}
+
+/// Whether a replica asks the database.
+async fn is_well(clients: &Clients) -> bool {
+    let questions = [record::Question {
+        member: "owner".to_owned(),
+        permission: "staff.manage".to_owned(),
+        resource: None,
+    }];
+    speak::ask(clients, "tenant-0", &record::Want::Full, &questions).await.is_ok()
 }

@@ -85,8 +85,13 @@ impl Run {
         u64::try_from(self.began.elapsed().as_micros()).unwrap()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// Enough was written.
+    pub(crate) fn finish(&self) {
+        self.left.store(0, Ordering::Release);
     }
 
     /// Makes the tenants, lets `writers` clients write until all is written, with one reader per
