@@ -1,7 +1,9 @@
 //! Whole processes over real sockets.
 
 mod command_line;
+mod delays;
 mod desk;
+mod differing;
 mod durability;
 mod every_rpc;
 mod faults;
@@ -12,4 +14,6 @@ mod outage;
 mod process;
 mod reasons;
 mod replicas;
+mod restore;
 mod shutdown;
+mod suspension;
