@@ -7,6 +7,7 @@ mod differing;
 mod durability;
 mod every_rpc;
 mod faults;
+mod figures;
 mod fleet;
 mod history;
 mod http;

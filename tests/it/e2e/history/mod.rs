@@ -71,6 +71,18 @@ async fn random_writes_on_three_replicas_are_never_answered_stale() {
     must_hold(&history);
 }
 
+/// Two processes on one file keep the same promises.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_writes_on_one_file_are_never_answered_stale() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("rolegate.db").display());
+    let second = model::second_catalog();
+    let fleet = Fleet::start(&[url.as_str(); 2], &[model::CATALOG, &second], &[]).await;
+    let writes = usize::try_from(number("ROLEGATE_HISTORY_WRITES", 600) / 3).unwrap();
+    let run = Run::new(3, writes, empty(false));
+    must_hold(&run.all(&fleet.clients, 4, seed()).await);
+}
+
 /// The same while everything fails, again and again: `ROLEGATE_FAULT_ROUNDS` times.
 ///
 /// Answers may be marked as stale and calls may fail, but nothing acknowledged is lost, and no answer
