@@ -60,7 +60,7 @@ async fn statements_and_bytes() {
 #[ignore = "measures, tests nothing"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_per_second() {
-    let Some(Scene { mut admin, fleet, .. }) = scene().await else { return };
+    let Some(Scene { cluster: _cluster, mut admin, fleet, .. }) = scene().await else { return };
     for (what, replicas, tenants) in [
         ("32 tenants, through one replica", 1, 32),
         ("32 tenants, through three replicas", 3, 32),
