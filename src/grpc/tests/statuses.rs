@@ -106,6 +106,7 @@ fn problems() -> Vec<Problem> {
         Problem::ConsistencyTokenOtherTenant,
         Problem::Confirmation { expected: "delete Night shift".into() },
         Problem::ReassignmentToItself,
+        Problem::CursorInvalid,
         Problem::Grant(GrantProblem::UnknownPermission {
             index: 0,
             permission: "ticket.delte".into(),
@@ -171,7 +172,9 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::ConsistencyTokenAhead => 18,
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
-        Refusal::ActorNotSupported => 21,
+        Refusal::CursorExpired(loss) => 21 + *loss as usize,
+        Refusal::WatchStreamLimit { .. } => 24,
+        Refusal::ActorNotSupported => 25,
     }
 }
 
@@ -205,6 +208,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ConsistencyTokenAhead,
         Refusal::EtagMismatch { current: "7".into() },
         Refusal::CustomRoleLimit { plan: "enterprise".into(), limit: 5, current: 5 },
+        Refusal::CursorExpired(CursorLoss::Trimmed),
+        Refusal::CursorExpired(CursorLoss::Restored),
+        Refusal::CursorExpired(CursorLoss::Ahead),
+        Refusal::WatchStreamLimit { limit: 100 },
         Refusal::ActorNotSupported,
     ]
 }
@@ -223,7 +230,21 @@ fn statuses() -> Vec<Status> {
     let of_problem = |problem| Status::from(Refusal::invalid("grants[0]", problem));
     let refusals = refusals().into_iter().map(Status::from);
     let problems = problems().into_iter().map(of_problem);
-    refusals.chain(problems).chain(failures().into_iter().map(Status::from)).collect()
+    let failures = failures().into_iter().map(Status::from);
+    refusals.chain(problems).chain(failures).chain(watch_ends().map(Status::from)).collect()
+}
+
+fn watch_ends() -> impl Iterator<Item = WatchEnd> {
+    let end = |why| WatchEnd { why, cursor: "c".into() };
+    [
+        EndCause::Slow { patience: Duration::from_secs(10) },
+        EndCause::Draining,
+        EndCause::Database,
+        EndCause::Expired(CursorLoss::Trimmed),
+        EndCause::Failed("secret: SELECT".into()),
+    ]
+    .into_iter()
+    .map(end)
 }
 
 #[test]
@@ -236,6 +257,17 @@ fn every_variant_is_in_a_case() {
 
 fn every_reason() -> impl Iterator<Item = ErrorReason> {
     (0..1_000).filter_map(|number| ErrorReason::try_from(number).ok())
+}
+
+#[test]
+fn whatever_can_be_resumed_says_where() {
+    for end in watch_ends() {
+        let resumable = !matches!(end.why, EndCause::Expired(_) | EndCause::Failed(_));
+        let status = Status::from(end);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata.get("cursor").is_some_and(|c| c == "c"), resumable, "{status:?}");
+        assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    }
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow_start(&self) -> Result<FollowCursor, StoreError> {
         let everything = Snapshot { oldest: 0, next: 0, running: Vec::new() };
-        let (state, _) = self.look(&unseen(self.backend(), &everything, 0)).await?;
+        let (state, _) = look(self.followers(), &unseen(self.backend(), &everything, 0)).await?;
         Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot })
     }
 
@@ -125,7 +125,8 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow(&self, cursor: &FollowCursor, limit: u64) -> Result<Followed, StoreError> {
         let backend = self.backend();
-        let (state, changes) = self.look(&unseen(backend, &cursor.seen, limit)).await?;
+        let (state, changes) =
+            look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
         let State { snapshot, epoch, trimmed } = state;
         let horizon = snapshot.horizon(backend);
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
@@ -159,7 +160,7 @@ impl SqlStore {
         limit: u64,
     ) -> Result<OrderedChanges, StoreError> {
         let backend = self.backend();
-        let (state, changes) = self.look(&settled(backend, after, limit)).await?;
+        let (state, changes) = look(self.readers(), &settled(backend, after, limit)).await?;
         let State { snapshot, epoch, trimmed } = state;
         let horizon = snapshot.horizon(backend);
         if after < trimmed || after > horizon {
@@ -180,7 +181,8 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn ordered_end(&self) -> Result<(ChangePosition, u64), StoreError> {
         let backend = self.backend();
-        let (state, _) = self.look(&settled(backend, ChangePosition::default(), 0)).await?;
+        let nothing = settled(backend, ChangePosition::default(), 0);
+        let (state, _) = look(self.readers(), &nothing).await?;
         Ok((state.snapshot.horizon(backend), state.epoch))
     }
 
@@ -202,17 +204,22 @@ impl SqlStore {
         self.followers().get_database_backend()
     }
 
-    /// One statement, so that the state is the one in which exactly these changes are visible.
-    async fn look(
-        &self,
-        statement: &Statement,
-    ) -> Result<(State, Vec<SequencedChange>), StoreError> {
-        let rows = self.followers().query_all_raw(statement.clone()).await?;
-        let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
-        let state = State::try_from(first)?;
-        let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
-        Ok((state, changes.collect::<Result<_, _>>()?))
+    /// For Watch: however many read an old order again, the caches' follower waits for none.
+    fn readers(&self) -> &Connections {
+        &self.inner.readers
     }
+}
+
+/// One statement, so that the state is the one in which exactly these changes are visible.
+async fn look(
+    connections: &Connections,
+    statement: &Statement,
+) -> Result<(State, Vec<SequencedChange>), StoreError> {
+    let rows = connections.query_all_raw(statement.clone()).await?;
+    let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
+    let state = State::try_from(first)?;
+    let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
+    Ok((state, changes.collect::<Result<_, _>>()?))
 }
 
 /// What orders visibility.
