@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::domain::grant::{Choice, GrantProblem};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
+use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, wording};
 use crate::service::ServiceError;
+use crate::service::watch::{EndCause, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
@@ -49,6 +51,7 @@ fn place_of_problem(problem: &Problem) -> usize {
         Problem::ConsistencyTokenOtherTenant => 16,
         Problem::Confirmation { .. } => 17,
         Problem::ReassignmentToItself => 18,
+        Problem::CursorInvalid => 31,
         Problem::Grant(problem) => match problem {
             GrantProblem::UnknownPermission { .. } => 19,
             GrantProblem::UnknownScope { .. } => 20,
@@ -106,7 +109,6 @@ fn problems() -> Vec<Problem> {
         Problem::ConsistencyTokenOtherTenant,
         Problem::Confirmation { expected: "delete Night shift".into() },
         Problem::ReassignmentToItself,
-        Problem::CursorInvalid,
         Problem::Grant(GrantProblem::UnknownPermission {
             index: 0,
             permission: "ticket.delte".into(),
@@ -145,6 +147,7 @@ fn problems() -> Vec<Problem> {
         missing(&[], false),
         missing(&[("ticket.work", &[])], false),
         missing(&[("report.daily.view", &[]), ("ticket.work", &["all"])], false),
+        Problem::CursorInvalid,
     ]
 }
 

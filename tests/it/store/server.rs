@@ -32,7 +32,7 @@ pub(super) async fn run(connection: &mut PgConnection, sql: &str) {
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
 }
 
-fn change_sql(tenant: &str, revision: u32) -> String {
+pub(super) fn change_sql(tenant: &str, revision: u32) -> String {
     format!(
         "INSERT INTO changes (tenant_id, revision, touched, created_at) \
          VALUES ('{tenant}', {revision}, '\"nothing\"', 1)"
