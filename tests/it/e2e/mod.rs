@@ -9,3 +9,4 @@ mod process;
 mod reasons;
 mod replicas;
 mod shutdown;
+mod watch;
