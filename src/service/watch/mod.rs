@@ -242,11 +242,8 @@ impl Watches {
         let keep = move |tenant: &TenantId| {
             (tenants.is_empty() || tenants.contains(tenant)) && visible(tenant)
         };
-        let (stream, outlet) = Stream::new(Arc::clone(&self.shared), start, keep);
-        tokio::spawn(async move {
-            stream.run().await;
-            drop(slot);
-        });
+        let (stream, outlet) = Stream::new(Arc::clone(&self.shared), slot, start, keep);
+        tokio::spawn(stream.run());
         Ok(Watching(outlet))
     }
 }

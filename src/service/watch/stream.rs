@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::cursor::Cursor;
@@ -37,9 +37,11 @@ pub(super) struct Stream<K> {
     sent: Instant,
 }
 
-/// Counts the stream for as long as it is there, however its task ends.
+/// Counts the stream, and has its place among all, for as long as it is there, however its task
+/// ends.
 struct Counted {
     counts: Arc<WatchCounts>,
+    _slot: OwnedSemaphorePermit,
     reason: EndReason,
 }
 
@@ -85,12 +87,17 @@ impl From<EndCause> for Stop {
 }
 
 impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
-    pub(super) fn new(shared: Arc<Shared>, cursor: Cursor, keep: K) -> (Self, Outlet) {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        slot: OwnedSemaphorePermit,
+        cursor: Cursor,
+        keep: K,
+    ) -> (Self, Outlet) {
         let (inlet, outlet) = pipe(shared.cursors.write(cursor));
         let counts = Arc::clone(&shared.counts);
         counts.begun();
         // Unless something else is found out, it ends because the client is gone.
-        let counted = Counted { counts, reason: EndReason::Left };
+        let counted = Counted { counts, _slot: slot, reason: EndReason::Left };
         let view = shared.feed.join();
         let sent = Instant::now();
         (Stream { shared, inlet, counted, view, cursor, joined: None, keep, sent }, outlet)
@@ -99,6 +106,8 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
     pub(super) async fn run(mut self) {
         if let Stop::Told(cause) = self.follow().await {
             self.counted.reason = cause.reason();
+            // Before the client knows: when it comes back, its place must be free.
+            drop(self.counted);
             self.inlet.end(cause);
         }
     }

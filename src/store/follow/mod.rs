@@ -127,7 +127,7 @@ impl SqlStore {
         let backend = self.backend();
         let (state, changes) =
             look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
-        let State { snapshot, epoch, trimmed } = state;
+        let State { snapshot, epoch, trimmed, .. } = state;
         let horizon = snapshot.horizon(backend);
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
         if epoch != cursor.epoch
@@ -161,16 +161,15 @@ impl SqlStore {
     ) -> Result<OrderedChanges, StoreError> {
         let backend = self.backend();
         let (state, changes) = look(self.readers(), &settled(backend, after, limit)).await?;
-        let State { snapshot, epoch, trimmed } = state;
-        let horizon = snapshot.horizon(backend);
-        if after < trimmed || after > horizon {
+        let (end, State { epoch, trimmed, .. }) = (state.settled_end(backend), state);
+        if after < trimmed || after > end {
             let changes = Vec::new();
-            return Ok(OrderedChanges { changes, next: horizon, more: false, gap: true, epoch });
+            return Ok(OrderedChanges { changes, next: end, more: false, gap: true, epoch });
         }
         let more = changes.len() as u64 >= limit;
         let next = match changes.last() {
             Some(last) if more => last.position,
-            _ => horizon,
+            _ => end,
         };
         Ok(OrderedChanges { changes, next, more, gap: false, epoch })
     }
@@ -183,7 +182,7 @@ impl SqlStore {
         let backend = self.backend();
         let nothing = settled(backend, ChangePosition::default(), 0);
         let (state, _) = look(self.readers(), &nothing).await?;
-        Ok((state.snapshot.horizon(backend), state.epoch))
+        Ok((state.settled_end(backend), state.epoch))
     }
 
     /// The database's epoch now, which changes when a backup is restored. Compare
@@ -232,6 +231,21 @@ struct State {
     snapshot: Snapshot,
     epoch: u64,
     trimmed: ChangePosition,
+    /// The last change that nothing can get in front of any more; none on SQLite.
+    settled: Option<ChangePosition>,
+}
+
+impl State {
+    /// Behind every settled change. Always the place of a change, never of what the snapshot says
+    /// is free: a server that crashes may give the same numbers again to transactions that come
+    /// later, but for those up to a change that was committed.
+    fn settled_end(&self, backend: DbBackend) -> ChangePosition {
+        if backend != DbBackend::Postgres {
+            return self.snapshot.horizon(backend);
+        }
+        let trimmed = (self.trimmed.tx < self.snapshot.oldest).then_some(self.trimmed);
+        self.settled.max(trimmed).unwrap_or_default()
+    }
 }
 
 impl TryFrom<&QueryResult> for State {
@@ -240,10 +254,14 @@ impl TryFrom<&QueryResult> for State {
     fn try_from(row: &QueryResult) -> Result<Self, StoreError> {
         let (snapshot, epoch, trimmed): (String, String, String) =
             (row.try_get("", "snapshot")?, row.try_get("", "epoch")?, row.try_get("", "trimmed")?);
+        let settled: Option<String> = row.try_get("", "settled")?;
         Ok(State {
             snapshot: snapshot.parse().map_err(|_| corrupt("snapshot", "changes"))?,
             epoch: epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?,
             trimmed: trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?,
+            settled: settled
+                .map(|settled| settled.parse().map_err(|_| corrupt("changes.tx", &settled)))
+                .transpose()?,
         })
     }
 }
@@ -322,11 +340,14 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
 const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT pg_current_snapshot()::text AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed) state";
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, \
+    (SELECT tx || ':' || seq FROM changes \
+    WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+    ORDER BY tx DESC, seq DESC LIMIT 1) AS settled) state";
 
 /// The sequence goes on counting where it was, whatever was deleted.
 const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT printf('%d:%d:', last + 1, last + 1) AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed \
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, NULL AS settled \
     FROM (SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'changes')) state";

@@ -205,8 +205,8 @@ async fn a_stream_outlives_a_short_outage_and_not_a_long_one() {
     };
     assert_eq!(changed[0].0, "after");
 
-    cluster.kill();
     let gone = Instant::now();
+    cluster.kill();
     let cursor = cursor_of(&end(&mut stream).await, "DATABASE_UNAVAILABLE");
     assert!(gone.elapsed() >= Duration::from_secs(4), "{:?}", gone.elapsed());
     cluster.restart();

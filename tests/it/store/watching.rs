@@ -341,9 +341,6 @@ pub(super) async fn streams_are_bounded_and_end_when_the_server_drains(database:
     }
     assert_eq!(watches.counts().ends(EndReason::Draining), 2);
     // Whoever comes now is told the same, with its own cursor.
-    while watches.counts().open() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     let late = watch(&watches, &[], &cursor).await.unwrap();
     let end = loop {
         match next(&late).await {
