@@ -173,8 +173,7 @@ mod tests {
         for cursor in ["a", "b"] {
             inlet.put(delivery(cursor)).await.unwrap();
         }
-        let third = inlet.put(delivery("c"));
-        tokio::pin!(third);
+        let mut third = Box::pin(inlet.put(delivery("c")));
         assert!(third.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(matches!(take(&outlet), Poll::Ready(Some(Ok(taken))) if taken.cursor == "a"));
         third.await.unwrap();
