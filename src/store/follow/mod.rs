@@ -64,6 +64,9 @@ pub struct SequencedChange {
 
 /// What a follower has seen: every change that was visible at some moment, and no other.
 ///
+/// It never claims more than the newest change that was there: a server that crashes may give the
+/// numbers of transactions that left nothing behind again to transactions that come later.
+///
 /// As big as the number of transactions that were running then, which the server's
 /// `max_connections` bounds, however long one of them stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +118,7 @@ impl SqlStore {
     pub async fn follow_start(&self) -> Result<FollowCursor, StoreError> {
         let everything = Snapshot { oldest: 0, next: 0, running: Vec::new() };
         let (state, _) = look(self.followers(), &unseen(self.backend(), &everything, 0)).await?;
-        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot })
+        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot.up_to(state.newest) })
     }
 
     /// What became visible since the cursor, at most `limit` changes: as soon as it is, whatever
@@ -127,13 +130,13 @@ impl SqlStore {
         let backend = self.backend();
         let (state, changes) =
             look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
-        let State { snapshot, epoch, trimmed, .. } = state;
+        let State { snapshot, epoch, trimmed, newest, settled: _ } = state;
         let horizon = snapshot.horizon(backend);
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
         if epoch != cursor.epoch
             || cursor.seen.misses(number_of(backend, trimmed), &snapshot, returned)
         {
-            let next = FollowCursor { epoch, seen: snapshot };
+            let next = FollowCursor { epoch, seen: snapshot.up_to(newest) };
             let changes = Vec::new();
             return Ok(Followed { changes, next, more: false, horizon, gap: true, epoch });
         }
@@ -142,7 +145,7 @@ impl SqlStore {
             Some(last) if full => {
                 cursor.seen.advanced_to(number_of(backend, last.position), &snapshot)
             }
-            _ => snapshot,
+            _ => snapshot.up_to(newest),
         };
         let next = FollowCursor { epoch, seen };
         Ok(Followed { changes, next, more: full, horizon, gap: false, epoch })
@@ -231,6 +234,8 @@ struct State {
     snapshot: Snapshot,
     epoch: u64,
     trimmed: ChangePosition,
+    /// What numbers the newest change that is visible, or was trimmed.
+    newest: u64,
     /// The last change that nothing can get in front of any more; none on SQLite.
     settled: Option<ChangePosition>,
 }
@@ -255,10 +260,18 @@ impl TryFrom<&QueryResult> for State {
         let (snapshot, epoch, trimmed): (String, String, String) =
             (row.try_get("", "snapshot")?, row.try_get("", "epoch")?, row.try_get("", "trimmed")?);
         let settled: Option<String> = row.try_get("", "settled")?;
+        let newest: Option<i64> = row.try_get("", "newest")?;
+        let trimmed: ChangePosition =
+            trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?;
+        let newest = match newest {
+            Some(newest) => count(newest, "changes.tx", "newest")?,
+            None => trimmed.tx,
+        };
         Ok(State {
             snapshot: snapshot.parse().map_err(|_| corrupt("snapshot", "changes"))?,
             epoch: epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?,
-            trimmed: trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?,
+            trimmed,
+            newest,
             settled: settled
                 .map(|settled| settled.parse().map_err(|_| corrupt("changes.tx", &settled)))
                 .transpose()?,
@@ -341,6 +354,7 @@ const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT pg_current_snapshot()::text AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
     (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, \
+    (SELECT max(tx) FROM changes) AS newest, \
     (SELECT tx || ':' || seq FROM changes \
     WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
     ORDER BY tx DESC, seq DESC LIMIT 1) AS settled) state";
@@ -349,5 +363,5 @@ const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
 const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT printf('%d:%d:', last + 1, last + 1) AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, NULL AS settled \
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, last AS newest, NULL AS settled \
     FROM (SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'changes')) state";
