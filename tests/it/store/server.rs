@@ -240,7 +240,7 @@ async fn a_database_restored_from_a_dump_wants_a_new_epoch() {
     let store = SqlStore::open(&serve).await.unwrap();
     let mut cursor = store.follow_start().await.unwrap();
     commit(store.write(&tenant).await.unwrap()).await;
-    assert_eq!(drain(&store, &mut cursor).await, ["acme@2"]);
+    assert_eq!(drain(&store, &mut cursor).await, ["acme@1000002"]);
     assert_eq!(drain(&store, &mut cursor).await, [""; 0]);
 }
 
