@@ -53,6 +53,7 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ConsistencyTokenOtherTenant
         | ErrorReason::ConfirmationMismatch
         | ErrorReason::ReassignmentToItself
+        | ErrorReason::ActorNotApplicable
         | ErrorReason::MalformedMessage => Code::InvalidArgument,
         ErrorReason::TenantNotFound | ErrorReason::RoleNotFound | ErrorReason::MemberNotFound => {
             Code::NotFound
@@ -74,7 +75,14 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ConsistencyTokenAhead => Code::FailedPrecondition,
         ErrorReason::EtagMismatch | ErrorReason::ConcurrentChange => Code::Aborted,
         ErrorReason::CustomRoleLimit | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
-        ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::ActorNotFound
+        | ErrorReason::ActorArchived
+        | ErrorReason::ActorNotPermitted
+        | ErrorReason::ActorIsSubject
+        | ErrorReason::OwnerRequired
+        | ErrorReason::ActorOutranked
+        | ErrorReason::ActorLacksGrant => Code::PermissionDenied,
+        ErrorReason::MethodNotFound => Code::Unimplemented,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
         ErrorReason::DatabaseUnavailable => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,

@@ -170,11 +170,7 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 .with("limit", limit)
                 .with("current", current)
         }
-        Refusal::ActorNotSupported => Said::new(
-            ErrorReason::ActorNotSupported,
-            "This version does not support actors. Leave actor_id empty, and have the calling \
-             service decide who may administer.",
-        ),
+        Refusal::Actor(refused) => super::actor::refusal(refused),
     }
 }
 
@@ -202,7 +198,7 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }
         | Refusal::CustomRoleLimit { .. }
-        | Refusal::ActorNotSupported => String::new(),
+        | Refusal::Actor(_) => String::new(),
     };
     shortened(&subject, MAX_FIELD_BYTES)
 }
