@@ -47,19 +47,19 @@ pub(super) fn refusal(refused: &ActorRefusal) -> Said {
             );
             of(ErrorReason::OwnerRequired, actor, message).with("owner_role", owner_role)
         }
-        ActorRefusal::Outranked { actor, by, lack } => {
-            let (who, key, id) = match by {
-                Better::Member(member) => ("the member", "member", member.as_str()),
-                Better::Role(role) => ("holders of the role", "role", role.as_str()),
+        ActorRefusal::Outranked { actor: outranked, by, lack } => {
+            let (who, holding, key, id) = match by {
+                Better::Member(member) => ("the member", "it holds", "member", member.as_str()),
+                Better::Role(role) => ("the role", "its holders hold", "role", role.as_str()),
             };
+            let actor = quoted(outranked.as_str());
             let message = format!(
-                "The member {} cannot change what {who} {} may do: that one holds what it lacks, {}. \
-                 Have somebody do it who holds all of it.",
-                quoted(actor.as_str()),
+                "The member {actor} cannot change {who} {}, nor take anything from it: {holding} what \
+                 {actor} lacks, {}. Have somebody do it who holds all of it.",
                 quoted(id),
                 spelled_out(lack)
             );
-            lacking(of(ErrorReason::ActorOutranked, actor, message), lack).with(key, id)
+            lacking(of(ErrorReason::ActorOutranked, outranked, message), lack).with(key, id)
         }
         ActorRefusal::LacksGrant { actor, role, lack, in_teams } => {
             let role = role.as_ref().map(|role| role.as_str()).unwrap_or_default();
