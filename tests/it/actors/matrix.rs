@@ -3,7 +3,8 @@
 //!
 //! `yes`: done. `permission`: the actor lacks the catalog's administration permission. `self`: its
 //! own roles, teams, status, or role. `owner`: owners by owners. `better`: who holds what it lacks.
-//! `lacks`: it would give what it lacks.
+//! `lacks`: it would give what it lacks. The others are what anybody would be told: `not found`, and
+//! `held` of a role that is to be deleted.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -76,9 +77,9 @@ impl Matrix {
     }
 
     fn line<'a>(&mut self, what: &str, target: &str, cells: impl Iterator<Item = &'a str>) {
-        let mut line = format!("{what:<13} {target:<24}");
+        let mut line = format!("{what:<13} {target:<26}");
         for cell in cells {
-            write!(line, " {cell:<10}").unwrap();
+            write!(line, " {cell:<12}").unwrap();
         }
         self.table.push_str(line.trim_end());
         self.table.push('\n');
@@ -95,6 +96,8 @@ impl Matrix {
                 "OWNER_REQUIRED" => "owner".to_owned(),
                 "ACTOR_OUTRANKED" => "better".to_owned(),
                 "ACTOR_LACKS_GRANT" => "lacks".to_owned(),
+                "MemberNotFound" | "RoleNotFound" => "not found".to_owned(),
+                "RoleAssigned" => "held".to_owned(),
                 _ => said,
             });
         }
@@ -125,10 +128,14 @@ async fn table(product: &Product) -> String {
     }
     house.hire("t-none", &[], &[]).await;
     actors.push(("none".to_owned(), house.hire("actor-none", &[], &[]).await));
+    for (id, written) in [("spare small", product.small), ("spare large", product.large)] {
+        roles.push((id, house.role(id, written).await));
+    }
     let before = house.revision().await;
     let mut matrix = Matrix::new(actors);
-    of_members(&mut matrix, &house, &roles).await;
-    of_batches(&mut matrix, &house, &roles).await;
+    let held = &roles[..roles.len() - 2];
+    of_members(&mut matrix, &house, held).await;
+    of_batches(&mut matrix, &house, held).await;
     of_roles(&mut matrix, &house, product, &roles).await;
     assert_eq!(house.revision().await, before, "these were trials");
     let recorded = house.audit(None).await;
@@ -291,26 +298,25 @@ async fn of_roles(matrix: &mut Matrix, house: &House, product: &Product, roles: 
     let edit = RoleEdit { name: Some("Renamed".into()), ..RoleEdit::default() };
     let ask = async |actor: MemberId| outcome(all.update(trial(&actor), tenant, &id, &edit).await);
     matrix.row("UpdateRole", "large, renamed", ask).await;
-    for id in ["small", "large", "lead"] {
+    let reassigns = product.catalog == "oqupie";
+    for name in ["small", "large", "lead", "spare small", "spare large"] {
+        let id = id_of(name);
+        let confirmation = all.get(tenant, &id, "").await.unwrap().confirmation;
         for (target_name, target) in roles {
-            let reassigns = product.catalog == "oqupie";
-            if *target_name == id || (!reassigns && *target_name != "owner") {
+            let skipped = target_name.starts_with("spare") || *target_name == name;
+            if skipped || (!reassigns && *target_name != "owner") {
                 continue;
             }
             let deletion = Deletion {
                 reassign_to: reassigns.then(|| target.clone()),
-                confirmation: String::new(),
+                confirmation: confirmation.clone().unwrap_or_default(),
                 etag: None,
             };
-            let id = id_of(id);
             let ask = async |actor: MemberId| {
                 outcome(all.delete(trial(&actor), tenant, &id, &deletion).await)
             };
-            let what = match reassigns {
-                true => format!("{}, to {target_name}", name_of(roles, &id)),
-                false => name_of(roles, &id).to_owned(),
-            };
-            matrix.row("DeleteRole", &what, ask).await;
+            let to = if reassigns { format!(", to {target_name}") } else { String::new() };
+            matrix.row("DeleteRole", &format!("{name}{to}"), ask).await;
         }
     }
     let ask = async |actor: MemberId| {
@@ -318,10 +324,6 @@ async fn of_roles(matrix: &mut Matrix, house: &House, product: &Product, roles: 
         outcome(all.delete(trial(&actor), tenant, &role("nowhere"), &deletion).await)
     };
     matrix.row("DeleteRole", "one that is not there", ask).await;
-}
-
-fn name_of<'a>(roles: &[(&'a str, RoleId)], id: &RoleId) -> &'a str {
-    roles.iter().find(|(_, role)| role == id).unwrap().0
 }
 
 #[tokio::test]
