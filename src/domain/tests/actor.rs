@@ -165,12 +165,16 @@ fn what_is_held_through_a_team_is_given_in_that_team_only() {
     }
 }
 
+/// Grants before and after, roles that holders hold besides, whether one is in another team, and
+/// what comes of it.
+type Edit<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], bool, &'a str);
+
 #[test]
 fn an_edit_adds_what_the_actor_holds_and_takes_nothing_from_betters() {
     let catalog = catalog();
     let group = actor(&catalog, &["doc.open", "doc.view at group", "doc.edit at own"]);
-    let (nobody, better) = (vec![], vec!["all"]);
-    let edits: [(&[&str], &[&str], &Vec<&str>, bool, &str); 14] = [
+    let (nobody, better) = ([], ["all"]);
+    let edits: [Edit<'_>; 14] = [
         (&[], &["doc.open", "doc.view at own"], &nobody, false, "-"),
         (
             &[],
@@ -194,7 +198,7 @@ fn an_edit_adds_what_the_actor_holds_and_takes_nothing_from_betters() {
         (&["archive.list"], &[], &nobody, false, "ACTOR_OUTRANKED archive.list"),
         (&["doc.open"], &[], &nobody, false, "-"),
         (&["doc.open"], &[], &better, false, "ACTOR_OUTRANKED doc.view:any"),
-        (&["doc.open"], &[], &vec!["owner"], false, "OWNER_REQUIRED"),
+        (&["doc.open"], &[], &["owner"], false, "OWNER_REQUIRED"),
         // A follower widens along with what it follows.
         (
             &["doc.open", "doc.view at own", "doc.edit at own"],

@@ -213,9 +213,9 @@ async fn nothing_leads_to_more_than_one_holds(house: House) {
         assert_eq!(event.entry.actor.as_ref(), Some(&lead));
     }
     let assign = &events[13].entry;
-    assert_eq!(assign.members, [kim.clone()]);
+    assert_eq!(assign.members, std::slice::from_ref(&kim));
     assert_eq!(assign.after.as_ref().unwrap()["roles"][0], wide.as_str());
-    assert_eq!(events[3].entry.roles, [group.clone()]);
+    assert_eq!(events[3].entry.roles, std::slice::from_ref(&group));
     assert_eq!(events[3].entry.after.as_ref().unwrap()["grants"][0]["scope"], "all");
 
     // Within what it holds, it administers.

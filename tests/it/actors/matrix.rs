@@ -158,7 +158,7 @@ async fn of_members(matrix: &mut Matrix, house: &House, roles: &[(&str, RoleId)]
         let ask = async |actor: MemberId| {
             outcome(all.assign_roles(trial(&actor), tenant, &member("t-none"), given, None).await)
         };
-        matrix.row("AssignRoles", &format!("{id}"), ask).await;
+        matrix.row("AssignRoles", id, ask).await;
     }
     for (id, _) in roles {
         let target = member(&format!("t-{id}"));
