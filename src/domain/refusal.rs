@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::actor::ActorRefusal;
 use super::grant::GrantProblem;
 use super::ids::{MemberId, RoleId, TenantId};
 
@@ -107,6 +108,8 @@ pub enum Problem {
     },
     /// The role being deleted.
     ReassignmentToItself,
+    /// No member can do this: it is the platform's business.
+    ActorNotApplicable,
 }
 
 impl Violation {
@@ -241,8 +244,8 @@ pub enum Refusal {
         /// How many that is.
         limit: usize,
     },
-    /// Actors come with a later version.
-    ActorNotSupported,
+    /// The member on whose behalf it was asked may not do it.
+    Actor(ActorRefusal),
 }
 
 impl Refusal {

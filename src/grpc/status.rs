@@ -55,6 +55,7 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ConfirmationMismatch
         | ErrorReason::ReassignmentToItself
         | ErrorReason::CursorInvalid
+        | ErrorReason::ActorNotApplicable
         | ErrorReason::MalformedMessage => Code::InvalidArgument,
         ErrorReason::TenantNotFound | ErrorReason::RoleNotFound | ErrorReason::MemberNotFound => {
             Code::NotFound
@@ -81,7 +82,14 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::MessageTooLarge
         | ErrorReason::WatchStreamLimit => Code::ResourceExhausted,
         ErrorReason::CursorExpired => Code::OutOfRange,
-        ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::ActorNotFound
+        | ErrorReason::ActorArchived
+        | ErrorReason::ActorNotPermitted
+        | ErrorReason::ActorIsSubject
+        | ErrorReason::OwnerRequired
+        | ErrorReason::ActorOutranked
+        | ErrorReason::ActorLacksGrant => Code::PermissionDenied,
+        ErrorReason::MethodNotFound => Code::Unimplemented,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
         ErrorReason::DatabaseUnavailable | ErrorReason::ServerDraining => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,

@@ -19,6 +19,7 @@ use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
 use crate::service::watch::{EndReason, WatchCounts};
+use crate::service::refusals::RefusalCounts;
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
@@ -41,6 +42,8 @@ pub(super) fn of_services(
         ("tenants", Arc::clone(services.tenants.write_counts())),
         ("members", Arc::clone(services.members.write_counts())),
     ]));
+    let refusals = [services.roles.refusal_counts(), services.members.refusal_counts()];
+    metrics.add(Unrecorded(refusals.map(Arc::clone)));
     metrics.add(Rpcs(rpcs));
     metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
     metrics.add(Knowledge(Arc::clone(&services.cache)));
@@ -145,6 +148,19 @@ impl Collector for Writes {
             }
         }
         Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Unrecorded([Arc<RefusalCounts>; 2]);
+
+impl Collector for Unrecorded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Refusals to actors that the audit does not have: too many, or it failed";
+        let unrecorded: u64 = self.0.iter().map(|counts| counts.unrecorded()).sum();
+        encoder
+            .encode_descriptor("refusals_unrecorded", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&unrecorded, None)
     }
 }
 

@@ -104,7 +104,7 @@ fn member(id: &str) -> MemberId {
 }
 
 fn context(method: &'static str) -> WriteContext {
-    WriteContext { caller: "test".into(), method, request: None, validate_only: false }
+    WriteContext { caller: "test".into(), actor: None, method, request: None, validate_only: false }
 }
 
 fn json_bytes(event: &AuditEvent) -> usize {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::domain::actor::{ActorRefusal, Better, Lack, Missing};
 use crate::domain::grant::{Choice, GrantProblem};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
+use crate::domain::relation::Relation;
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, wording};
@@ -69,6 +71,7 @@ fn place_of_problem(problem: &Problem) -> usize {
                 }
             }
         },
+        Problem::ActorNotApplicable => 31,
     }
 }
 
@@ -148,6 +151,7 @@ fn problems() -> Vec<Problem> {
         missing(&[("ticket.work", &[])], false),
         missing(&[("report.daily.view", &[]), ("ticket.work", &["all"])], false),
         Problem::CursorInvalid,
+        Problem::ActorNotApplicable,
     ]
 }
 
@@ -177,11 +181,69 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::CursorExpired(loss) => 21 + *loss as usize,
         Refusal::WatchStreamLimit { .. } => 24,
-        Refusal::ActorNotSupported => 25,
+        Refusal::Actor(refused) => 25 + place_of_actor_refusal(refused),
     }
 }
 
+/// As [`place_of_problem`], where there are several of one kind, each.
+fn place_of_actor_refusal(refused: &ActorRefusal) -> usize {
+    match refused {
+        ActorRefusal::NotFound { .. } => 0,
+        ActorRefusal::Archived { .. } => 1,
+        ActorRefusal::NotPermitted { .. } => 2,
+        ActorRefusal::IsSubject { .. } => 3,
+        ActorRefusal::OwnerRequired { .. } => 4,
+        ActorRefusal::Outranked { by: Better::Member(_), .. } => 5,
+        ActorRefusal::Outranked { by: Better::Role(_), .. } => 6,
+        ActorRefusal::LacksGrant { in_teams: false, .. } => 7,
+        ActorRefusal::LacksGrant { in_teams: true, .. } => 8,
+    }
+}
+
+fn lack(count: usize) -> Lack {
+    let missing = |permission: &str, relations: &[Relation]| Missing {
+        permission: permission.into(),
+        relations: relations.iter().copied().collect(),
+    };
+    let missing = vec![
+        missing("billing.manage", &[]),
+        missing("conversation.view", &[Relation::Team, Relation::Pool]),
+    ];
+    Lack { missing, count }
+}
+
+fn refused_to_an_actor() -> Vec<ActorRefusal> {
+    let actor = || MemberId::trusted("kim");
+    let role = || RoleId::trusted("night-shift");
+    vec![
+        ActorRefusal::NotFound { actor: actor() },
+        ActorRefusal::Archived { actor: actor() },
+        ActorRefusal::NotPermitted { actor: actor(), permission: "settings.roles.manage".into() },
+        ActorRefusal::IsSubject { actor: actor() },
+        ActorRefusal::OwnerRequired { actor: actor(), owner_role: RoleId::trusted("owner") },
+        ActorRefusal::Outranked {
+            actor: actor(),
+            by: Better::Member(MemberId::trusted("lee")),
+            lack: lack(2),
+        },
+        ActorRefusal::Outranked { actor: actor(), by: Better::Role(role()), lack: lack(3) },
+        ActorRefusal::LacksGrant { actor: actor(), role: None, lack: lack(7), in_teams: false },
+        ActorRefusal::LacksGrant {
+            actor: actor(),
+            role: Some(role()),
+            lack: lack(2),
+            in_teams: true,
+        },
+    ]
+}
+
 fn refusals() -> Vec<Refusal> {
+    let mut refusals = other_refusals();
+    refusals.extend(refused_to_an_actor().into_iter().map(Refusal::Actor));
+    refusals
+}
+
+fn other_refusals() -> Vec<Refusal> {
     let tenant = || TenantId::trusted("acme");
     let role = || RoleId::trusted("night-shift");
     vec![
@@ -215,7 +277,6 @@ fn refusals() -> Vec<Refusal> {
         Refusal::CursorExpired(CursorLoss::Restored),
         Refusal::CursorExpired(CursorLoss::Ahead),
         Refusal::WatchStreamLimit { limit: 100 },
-        Refusal::ActorNotSupported,
     ]
 }
 
@@ -412,6 +473,20 @@ fn whatever_is_refused_fits_into_the_headers_that_clients_take() {
         Refusal::CatalogMoveBlocked { detail: long.clone() },
         Refusal::RoleNameTaken { name: long.clone(), role: RoleId::trusted(&long) },
         Refusal::LastOwner { tenant: TenantId::trusted(&long), owner_role: RoleId::trusted(&long) },
+        Refusal::Actor(ActorRefusal::Outranked {
+            actor: MemberId::trusted(&long),
+            by: Better::Member(MemberId::trusted(&long)),
+            lack: Lack {
+                missing: vec![
+                    Missing {
+                        permission: "x".repeat(200),
+                        relations: Relation::ALL.into_iter().collect()
+                    };
+                    5
+                ],
+                count: 4096,
+            },
+        }),
     ];
     for refusal in refusals {
         let status = Status::from(refusal.clone());

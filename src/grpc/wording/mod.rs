@@ -1,6 +1,7 @@
 //! What is said of everything that a request can be refused for: what is wrong, the limit and the
 //! current value, and what to do next. For people; programs read the reason and the metadata.
 
+mod actor;
 mod problem;
 mod refusal;
 mod watch;

@@ -112,6 +112,11 @@ pub(in crate::grpc) fn problem(problem: &Problem) -> Said {
             "The members of a role that is being deleted cannot be given that same role; name \
              another one.",
         ),
+        Problem::ActorNotApplicable => Said::new(
+            ErrorReason::ActorNotApplicable,
+            "Tenants are made, moved and deleted by the platform, never on behalf of a member. Leave \
+             this field empty; the caller answers for the change itself.",
+        ),
     }
 }
 

@@ -179,11 +179,7 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
             );
             Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit)
         }
-        Refusal::ActorNotSupported => Said::new(
-            ErrorReason::ActorNotSupported,
-            "This version does not support actors. Leave actor_id empty, and have the calling \
-             service decide who may administer.",
-        ),
+        Refusal::Actor(refused) => super::actor::refusal(refused),
     }
 }
 
@@ -213,7 +209,7 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::CustomRoleLimit { .. }
         | Refusal::CursorExpired(_)
         | Refusal::WatchStreamLimit { .. }
-        | Refusal::ActorNotSupported => String::new(),
+        | Refusal::Actor(_) => String::new(),
     };
     shortened(&subject, MAX_FIELD_BYTES)
 }

@@ -1,5 +1,6 @@
 //! Whole processes over real sockets.
 
+mod actors;
 mod command_line;
 mod delays;
 mod desk;

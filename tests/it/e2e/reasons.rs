@@ -181,6 +181,7 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
     assert_eq!(before, (snapshot(&clients, "oq").await, snapshot(&clients, "qp").await));
 
     limits_and_deletion(&mut clients, &mut seen).await;
+    actors(&mut clients, &mut seen).await;
     request_ids(&mut clients, &mut seen).await;
     newer_catalog(&mut seen).await;
     lost_data(&mut seen).await;
@@ -477,10 +478,10 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
     use ErrorReason as R;
     let result = clients.authz.check(check("qp", "kim", "chat.vew")).await;
     seen.invalid(result, R::UnknownPermission, "permission");
-    let mut actor = create_role("qp", "New", &[]);
-    actor.actor_id = "owner".into();
-    let result = clients.roles.create_role(actor).await;
-    seen.refused(result, Code::Unimplemented, R::ActorNotSupported, "");
+    let mut plan = create_tenant("another", "qpien", "");
+    plan.actor_id = "owner".into();
+    let result = clients.tenants.create_tenant(plan).await;
+    seen.invalid(result, R::ActorNotApplicable, "actor_id");
     let batch = pb::BatchCheckRequest {
         tenant_id: "qp".into(),
         items: vec![pb::CheckItem::default(); 10_001],
@@ -505,6 +506,49 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
         let result = raw.unary(tonic::Request::new(message), path.parse().unwrap(), codec).await;
         seen.refused(result, code, reason, "");
     }
+}
+
+/// What members may not do who act for themselves.
+async fn actors(clients: &mut Clients, seen: &mut Seen) {
+    use ErrorReason as R;
+    clients.tenants.create_tenant(create_tenant("acts", "qpien", "")).await.unwrap();
+    for (id, role) in [("admin", "admin"), ("user", "user"), ("gone", "admin")] {
+        clients.members.create_member(create_member("acts", id, &[role])).await.unwrap();
+    }
+    let archive = pb::ArchiveMemberRequest {
+        tenant_id: "acts".into(),
+        member_id: "gone".into(),
+        ..Default::default()
+    };
+    clients.members.archive_member(archive).await.unwrap();
+    let webhooks = [grant("settings.webhooks.manage", "")];
+    let role = clients.roles.create_role(create_role("acts", "Webhooks", &webhooks)).await;
+    let role = role.unwrap().into_inner().role.unwrap().id;
+    clients.members.create_member(create_member("acts", "better", &[&role])).await.unwrap();
+
+    let assign = |actor: &str, member: &str, role: &str| pb::AssignRolesRequest {
+        tenant_id: "acts".into(),
+        actor_id: actor.into(),
+        member_id: member.into(),
+        role_ids: vec![role.into()],
+        ..Default::default()
+    };
+    let denied = Code::PermissionDenied;
+    for (actor, member, assigned, reason, value) in [
+        ("nobody", "user", "user", R::ActorNotFound, ("actor", "nobody")),
+        ("gone", "user", "user", R::ActorArchived, ("actor", "gone")),
+        ("user", "nobody", "user", R::ActorNotPermitted, ("permission", "settings.users.manage")),
+        ("admin", "admin", "user", R::ActorIsSubject, ("actor", "admin")),
+        ("admin", "user", "owner", R::OwnerRequired, ("owner_role", "owner")),
+        ("admin", "better", "user", R::ActorOutranked, ("missing", "settings.webhooks.manage")),
+        ("admin", "user", &role, R::ActorLacksGrant, ("missing", "settings.webhooks.manage")),
+    ] {
+        let result = clients.members.assign_roles(assign(actor, member, assigned)).await;
+        let metadata = seen.refused(result, denied, reason, "");
+        assert_eq!(metadata.get(value.0).map(String::as_str), Some(value.1), "{metadata:?}");
+        assert_eq!(metadata.get("actor").map(String::as_str), Some(actor));
+    }
+    clients.members.assign_roles(assign("owner", "user", &role)).await.unwrap();
 }
 
 /// The plan's limit, races for the last place, and deletion as OQUPIE has it.

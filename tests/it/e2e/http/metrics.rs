@@ -110,6 +110,11 @@ async fn a_busy_day(server: &Server) {
         ..Default::default()
     };
     clients.tenants.change_plan(same).await.unwrap();
+    let mut unfit = create_role("Prince", "", false);
+    unfit.actor_id = "alice".to_owned();
+    unfit.tenant_id = "demo-oqupie".to_owned();
+    let refused = clients.roles.create_role(unfit).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::PermissionDenied);
 
     // What no descriptor names.
     for path in ["/rolegate.v1.AuthzService/Nope", "/secret-of.demo-oqupie/olivia"] {
@@ -176,6 +181,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("roles", "replayed", 1.0),
         ("roles", "trial", 1.0),
         ("roles", "abandoned", 1.0),
+        ("roles", "refused_to_actor", 1.0),
         ("roles", "failed", 0.0),
         ("tenants", "unchanged", 1.0),
         ("tenants", "committed", 0.0),
@@ -246,6 +252,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_build_info", ["commit", "rustc", "schema", "version"].as_slice()),
         ("rolegate_decisions", &["outcome", "reason"]),
         ("rolegate_writes", &["kind", "outcome"]),
+        ("rolegate_refusals_unrecorded", &[]),
         ("rolegate_rpcs", &["code", "method"]),
         ("rolegate_rpcs_open", &["method"]),
         ("rolegate_rpc_duration_seconds", &["le", "method"]),
