@@ -71,7 +71,7 @@ fn place_of_problem(problem: &Problem) -> usize {
                 }
             }
         },
-        Problem::ActorNotApplicable => 31,
+        Problem::ActorNotApplicable => 32,
     }
 }
 
