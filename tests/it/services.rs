@@ -124,7 +124,7 @@ async fn a_large_sync_is_told_of_in_small_events() {
         }
         assert!(pages.len() > 3, "{} pages of {size}", pages.len());
         let events: Vec<_> = pages.iter().flatten().collect();
-        assert!(events.is_sorted_by(|newer, older| newer.seq > older.seq));
+        assert!(events.is_sorted_by(|newer, older| newer.number > older.number));
         let parts: Vec<_> = events.iter().filter(|event| event.entry.method == "Sync").collect();
         let mut told = Vec::new();
         for part in &parts {

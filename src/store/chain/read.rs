@@ -8,13 +8,17 @@ use sea_orm::{
 };
 
 use super::code::{self, to_hex};
-use super::key::AuditKey;
+use super::key::{AuditKey, Keyring};
 use super::record::{Checkpoint, Head, Record, SignedHead};
+use super::verify::{Verified, Verifier};
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::store::entity::{audit, audit_checkpoint, audit_head, audit_subject, tenant};
 use crate::store::read::{CHUNK, ReadTx};
 use crate::store::{SqlStore, StoreError};
+
+/// How many events are read at a time: each can be large.
+const AT_ONCE: u64 = 64;
 
 /// What there is of a trail besides its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +50,32 @@ impl SqlStore {
         let all = Statement::from_string(readers.get_database_backend(), sql);
         let found = Found::find_by_statement(all).all(readers).await?;
         Ok(found.iter().map(|row| TenantId::trusted(&row.id)).collect())
+    }
+
+    /// Verifies a trail, as it is at one moment, in pieces.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what is wrong with the trail is no error.
+    pub async fn verify_audit(
+        &self,
+        tenant: &TenantId,
+        keys: &Keyring,
+        exported: &[SignedHead],
+    ) -> Result<Verified, StoreError> {
+        let tx = self.read().await?;
+        let trail = tx.trail(tenant).await?;
+        let mut verifier =
+            Verifier::new(keys, tenant.as_str(), trail.checkpoint.as_ref(), exported);
+        let mut after = None;
+        loop {
+            let events = tx.trail_records(tenant, after, AT_ONCE).await?;
+            let Some(last) = events.last() else { break };
+            after = Some(last.number);
+            for event in &events {
+                verifier.event(event);
+            }
+        }
+        Ok(verifier.finish(trail.head.as_ref(), trail.revision, trail.unchained))
     }
 
     /// The key that was made with the database.

@@ -91,15 +91,8 @@ impl<'k> Verifier<'k> {
             exported: BTreeMap::new(),
         };
         for head in exported {
-            let known = keys.find(&head.key_id);
-            if known.is_some_and(|(_, key)| from_hex(&head.mac) == Some(code::head(key, head))) {
+            if verifier.is_signed(head) {
                 verifier.exported.entry(head.number).or_default().push(head.clone());
-            } else {
-                verifier.finds(
-                    Some(head.number),
-                    "head_forged",
-                    "an exported head is not signed by any of the keys that were given".to_owned(),
-                );
             }
         }
         if let Some(checkpoint) = checkpoint {
@@ -114,6 +107,22 @@ impl<'k> Verifier<'k> {
         } else {
             self.report.more_findings += 1;
         }
+    }
+
+    fn is_signed(&mut self, head: &SignedHead) -> bool {
+        let key = self.keys.find(&head.key_id);
+        let signed = head.tenant == self.report.tenant
+            && key.is_some_and(|(_, key)| from_hex(&head.mac) == Some(code::head(key, head)));
+        if !signed {
+            let detail = "an exported head is not signed by any of the keys that were given";
+            self.finds(Some(head.number), "head_forged", detail.to_owned());
+        }
+        signed
+    }
+
+    /// The head that an export ends with.
+    pub fn signed_end(&mut self, head: &SignedHead) {
+        self.is_signed(head);
     }
 
     fn starts_at(&mut self, checkpoint: &Checkpoint) {
