@@ -1,5 +1,6 @@
 //! Whole processes over real sockets.
 
+mod audit;
 mod command_line;
 mod durability;
 mod every_rpc;
