@@ -279,10 +279,17 @@ impl<'k> Verifier<'k> {
         let digests = Digests::read(digests)?;
         let rewrites: Vec<Rewrite> = serde_json::from_str(rewrites).ok()?;
         let latest = rewrites.last()?;
-        let proof = self.keys.find(&latest.key_id).map(|(_, key)| {
+        let key = self.keys.find(&latest.key_id).map(|(_, key)| key);
+        let proof = key.map(|key| {
             to_hex(&code::rewrite(key, &self.report.tenant, number, latest.by, &digests))
         });
-        if proof.as_ref() != Some(&latest.mac) {
+        if key.is_none() {
+            let detail = format!(
+                "event {number} was rewritten under key {}, which was not given",
+                latest.key_id
+            );
+            self.finds(Some(number), "unknown_key", detail);
+        } else if proof.as_ref() != Some(&latest.mac) {
             let detail = format!(
                 "event {number} is said to have been rewritten by the erasure in event {}, but that \
                  is not proven: it was edited",

@@ -151,7 +151,7 @@ async fn a_newer_schema_is_opened_if_it_says_that_this_program_can_read_it() {
     assert!(!options.migrate, "whoever serves does not migrate");
     cluster.sql(&database, "INSERT INTO seaql_migrations VALUES ('m9999_future', 0)");
     SqlStore::open(&options).await.unwrap().close().await;
-    cluster.sql(&database, "UPDATE meta SET value = '2' WHERE key = 'oldest_reader'");
+    cluster.sql(&database, "UPDATE meta SET value = '3' WHERE key = 'oldest_reader'");
     let error = refused(&options).await;
     assert!(matches!(error, OpenError::NewerSchema(_)), "{error:?}");
 }
