@@ -38,6 +38,7 @@
 mod append;
 mod checkpoint;
 pub(crate) mod code;
+mod finding;
 mod key;
 mod open;
 mod read;
@@ -46,6 +47,7 @@ mod rotate;
 mod verify;
 
 pub(super) use append::{Chain, Erasures};
+pub use finding::{Finding, Verified};
 pub(super) use key::AuditKeys;
 pub use key::{AuditKey, AuditKeyChoice, BadKey, Keyring};
 pub(super) use open::{adopt, register};
@@ -53,4 +55,4 @@ pub use read::TrailState;
 pub(super) use read::{record, subjects_of};
 pub use record::{Checkpoint, Head, Record, SignedHead};
 pub use rotate::Rotated;
-pub use verify::{Finding, Verified, Verifier};
+pub use verify::Verifier;

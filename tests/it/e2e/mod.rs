@@ -10,3 +10,4 @@ mod process;
 mod reasons;
 mod replicas;
 mod shutdown;
+mod watch;
