@@ -8,9 +8,10 @@ use sea_orm::{
 };
 
 use super::code::{self, to_hex};
+use super::finding::Verified;
 use super::key::{AuditKey, Keyring};
 use super::record::{Checkpoint, Head, Record, SignedHead};
-use super::verify::{Verified, Verifier};
+use super::verify::Verifier;
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::store::entity::{audit, audit_checkpoint, audit_head, audit_subject, tenant};
