@@ -166,11 +166,11 @@ pub(super) fn preview(answer: Answer<Preview>) -> pb::PreviewRoleChangeResponse 
 }
 
 pub(super) fn event(event: AuditEvent) -> pb::AuditEvent {
-    let AuditEvent { seq, revision, entry, refusal, size: _ } = event;
+    let AuditEvent { number, revision, entry, refusal, size: _ } = event;
     let AuditEntry { at, caller, actor, method, request_id, roles, members, before, after } = entry;
     let json = |value: Option<serde_json::Value>| value.map(|value| value.to_string());
     pb::AuditEvent {
-        sequence: seq,
+        sequence: number,
         revision,
         time: Some(show::time(at)),
         caller,

@@ -1,6 +1,7 @@
 //! Whole processes over real sockets.
 
 mod actors;
+mod audit;
 mod command_line;
 mod delays;
 mod desk;

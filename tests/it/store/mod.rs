@@ -3,6 +3,7 @@
 mod audit;
 mod backend;
 mod catalogs;
+mod chain;
 mod command_line;
 mod commits;
 mod decisions;
@@ -27,6 +28,13 @@ macro_rules! suite {
                     nothing_is_lost_among_many_writers, whoever_missed_what_was_trimmed_is_told,
                     trimming_goes_in_pieces, a_restored_backup_is_a_new_epoch,
                     a_commit_wakes_whoever_listens,
+                }
+                chain {
+                    every_edit_is_found, an_end_that_was_cut_off_is_found_with_an_exported_head,
+                    an_erasure_cannot_be_undone_and_leaves_no_salt,
+                    what_is_deleted_for_its_age_leaves_a_checkpoint,
+                    a_purged_tenant_keeps_its_place_and_no_value,
+                    writers_at_the_same_time_make_one_chain, a_new_key_takes_over,
                 }
                 watching {
                     changes_come_in_order_and_resume_without_loss_or_repetition,
