@@ -15,6 +15,7 @@ mod domain;
 mod e2e;
 mod postgres;
 mod properties;
+mod proxy;
 mod reference;
 mod services;
 mod store;
