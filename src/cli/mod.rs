@@ -1,5 +1,6 @@
 //! The command line. Every flag can also be given as `ROLEGATE_...` in the environment.
 
+mod audit;
 mod catalog;
 mod database;
 mod health;
@@ -29,6 +30,9 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Ask a server on this machine whether it is ready; for container health checks.
     Health(health::HealthArgs),
+    /// Verify audit trails, and take them elsewhere.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -50,13 +54,12 @@ pub(crate) fn main() -> ExitCode {
             Command::Serve(args) => serve::serve(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Health(args) => health::health(args).await,
+            Command::Audit(command) => return Ok(audit::run(command).await),
             Command::Catalog(command) => catalog::run(command).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
-    }
+    ended.unwrap_or_else(|error: Failure| fail(&error.to_string()))
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -8,7 +8,7 @@ use tonic::{Request, Status};
 use super::fields::{Fields, Sound};
 use super::pb;
 use crate::domain::ids::MAX_ID_BYTES;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::Problem;
 use crate::service::caller::Caller;
 use crate::service::{RequestId, ServiceError, WriteContext};
 
@@ -24,10 +24,12 @@ pub(super) fn write<M: Mutation>(
 ) -> Result<(Fields, Sound<WriteContext>, M), Status> {
     let caller = caller(&request)?.name.clone();
     let mut message = request.into_inner();
-    if !message.actor_id().is_empty() {
-        return Err(Refusal::ActorNotSupported.into());
-    }
     let mut fields = Fields::of_message();
+    let actor = match message.actor_id() {
+        "" => Some(None),
+        _ if M::BY_PLATFORM_ONLY => fields.wrong("actor_id", Problem::ActorNotApplicable),
+        id => fields.optional_id("actor_id", id),
+    };
     let id = std::mem::take(message.request_id_mut());
     let request = if id.is_empty() {
         Some(None)
@@ -35,8 +37,9 @@ pub(super) fn write<M: Mutation>(
         let id = fields.opaque("request_id", id, MAX_ID_BYTES);
         id.map(|id| Some(RequestId { id, payload: digest(&message) }))
     };
-    let context = request.map(|request| WriteContext {
+    let context = actor.zip(request).map(|(actor, request)| WriteContext {
         caller,
+        actor,
         method: M::METHOD,
         request,
         validate_only: message.validate_only(),
@@ -61,15 +64,23 @@ fn digest(message: &impl Message) -> String {
 pub(super) trait Mutation: Message {
     /// Its name in the audit.
     const METHOD: &'static str;
+    /// Whether no member can do it, so that there is no actor.
+    const BY_PLATFORM_ONLY: bool;
     fn actor_id(&self) -> &str;
     fn request_id_mut(&mut self) -> &mut String;
     fn validate_only(&self) -> bool;
+}
+
+/// Whether a method is one of `TenantService`.
+const fn is_about_tenants(method: &str) -> bool {
+    matches!(method.as_bytes(), [b'T', b'e', b'n', b'a', b'n', b't', b'S', ..])
 }
 
 macro_rules! mutations {
     ($($message:ident = $method:literal;)*) => {
         $(impl Mutation for pb::$message {
             const METHOD: &'static str = $method;
+            const BY_PLATFORM_ONLY: bool = is_about_tenants($method);
             fn actor_id(&self) -> &str {
                 &self.actor_id
             }

@@ -271,12 +271,13 @@ impl MemberService for MemberApi {
         let batch = Batch { items: items.collect(), mode, archive_absent };
 
         let Written { value, token } = self.members.upsert(context, &tenant, batch).await?;
-        let BatchResult { items, archived, kept_owners, absent_unknown } = value;
+        let BatchResult { items, archived, kept_owners, kept_from_actor, absent_unknown } = value;
         Ok(Response::new(pb::BatchUpsertMembersResponse {
             results: items.into_iter().map(show_outcome).collect(),
             archived_member_ids: show::member_ids(&archived),
             kept_owner_ids: show::member_ids(&kept_owners),
             absent_not_archived: absent_unknown,
+            kept_member_ids: show::member_ids(&kept_from_actor),
             consistency_token: token.unwrap_or_default(),
         }))
     }

@@ -18,6 +18,8 @@ use crate::domain::decision::DecisionReason;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
+use crate::service::watch::{EndReason, WatchCounts};
+use crate::service::refusals::RefusalCounts;
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
@@ -40,10 +42,17 @@ pub(super) fn of_services(
         ("tenants", Arc::clone(services.tenants.write_counts())),
         ("members", Arc::clone(services.members.write_counts())),
     ]));
+    let refusals = [services.roles.refusal_counts(), services.members.refusal_counts()];
+    metrics.add(Unrecorded(refusals.map(Arc::clone)));
     metrics.add(Rpcs(rpcs));
     metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
     metrics.add(Knowledge(Arc::clone(&services.cache)));
     metrics.add(Connections(store.clone()));
+}
+
+/// What is known of the streams of Watch.
+pub(super) fn of_watching(metrics: &Metrics, counts: Arc<WatchCounts>) {
+    metrics.add(Watching(counts));
 }
 
 /// A counter or gauge with labels, one line for each value.
@@ -143,6 +152,19 @@ impl Collector for Writes {
 }
 
 #[derive(Debug)]
+struct Unrecorded([Arc<RefusalCounts>; 2]);
+
+impl Collector for Unrecorded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Refusals to actors that the audit does not have: too many, or it failed";
+        let unrecorded: u64 = self.0.iter().map(|counts| counts.unrecorded()).sum();
+        encoder
+            .encode_descriptor("refusals_unrecorded", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&unrecorded, None)
+    }
+}
+
+#[derive(Debug)]
 struct Rpcs(Arc<RpcCounts>);
 
 impl Collector for Rpcs {
@@ -206,6 +228,25 @@ impl Collector for CacheUse {
         let bytes = Some(&Unit::Bytes);
         plain(&mut encoder, "cache", "About what is cached takes", bytes, weight)?;
         plain(&mut encoder, "cache_limit", "What may be cached", bytes, self.limit)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Watching(Arc<WatchCounts>);
+
+impl Collector for Watching {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        plain(&mut encoder, "watch_streams", "Open Watch streams", None, self.0.open())?;
+        let help = "Changes sent to watchers; one that two of them get counts twice";
+        encoder
+            .encode_descriptor("watch_changes", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&self.0.changes(), None)?;
+        let help = "Watch streams that ended, by what ended them";
+        let mut lines = Lines::new(&mut encoder, "watch_ends", help, MetricType::Counter)?;
+        for reason in EndReason::ALL {
+            lines.counter([("reason", reason.name())], self.0.ends(reason))?;
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test that fails should say where"
 )]
 
+mod actors;
 mod architecture;
 mod cache;
 mod domain;

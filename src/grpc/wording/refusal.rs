@@ -1,6 +1,6 @@
 //! What a guard says.
 
-use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened};
+use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened, watch};
 use crate::domain::refusal::Refusal;
 use crate::grpc::pb::ErrorReason;
 
@@ -170,11 +170,16 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 .with("limit", limit)
                 .with("current", current)
         }
-        Refusal::ActorNotSupported => Said::new(
-            ErrorReason::ActorNotSupported,
-            "This version does not support actors. Leave actor_id empty, and have the calling \
-             service decide who may administer.",
-        ),
+        Refusal::CursorExpired(loss) => watch::cursor_expired(*loss),
+        Refusal::WatchStreamLimit { limit } => {
+            let message = format!(
+                "This server has {} open, as many as it allows. Close one, watch through another \
+                 replica, or raise --max-watch-streams.",
+                counted(*limit as u64, "Watch stream")
+            );
+            Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit)
+        }
+        Refusal::Actor(refused) => super::actor::refusal(refused),
     }
 }
 
@@ -202,7 +207,9 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }
         | Refusal::CustomRoleLimit { .. }
-        | Refusal::ActorNotSupported => String::new(),
+        | Refusal::CursorExpired(_)
+        | Refusal::WatchStreamLimit { .. }
+        | Refusal::Actor(_) => String::new(),
     };
     shortened(&subject, MAX_FIELD_BYTES)
 }

@@ -6,6 +6,7 @@ use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel};
 
 use crate::store::OpenError;
 use crate::store::bounded::Transaction;
+use crate::store::chain::{self, AuditKeys};
 use crate::store::entity::{change, meta, tenant};
 
 use super::OpenOptions;
@@ -14,6 +15,9 @@ use super::OpenOptions;
 /// changed since the backup. Etags are revisions, and an etag of what was lost must not fit what is
 /// written instead.
 const REVISIONS_LOST: i64 = 1_000_000;
+
+/// The migration after which what is in the audit trail has to be chained.
+const AUDIT_CHAIN: &str = "m0002_audit_chain";
 
 /// Applies what is missing, all in this transaction, which keeps everybody else from doing the
 /// same: a migration that fails leaves nothing.
@@ -24,7 +28,7 @@ pub(super) async fn update(
     tx: Transaction,
     options: &OpenOptions,
     failed: &(dyn Fn(DbErr) -> OpenError + Sync),
-) -> Result<(), OpenError> {
+) -> Result<AuditKeys, OpenError> {
     let applied = migrations::applied(tx.inner()).await.map_err(failed)?;
     let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
     let ours = known.len();
@@ -44,11 +48,16 @@ pub(super) async fn update(
         return Err(OpenError::OlderSchema(pending));
     } else if !pending.is_empty() {
         Migrator::up(tx.inner(), None).await.map_err(failed)?;
+        if pending.iter().any(|name| name == AUDIT_CHAIN) {
+            chain::adopt(&tx, &options.audit_key).await.map_err(failed)?;
+        }
     }
     if options.after_restore {
         new_epoch(&tx).await.map_err(failed)?;
     }
-    tx.commit().await.map_err(failed)
+    let keys = chain::register(&tx, &options.audit_key, failed).await?;
+    tx.commit().await.map_err(failed)?;
+    Ok(keys)
 }
 
 /// What was after the backup is gone, so what anybody derived from it is void. The changes in the

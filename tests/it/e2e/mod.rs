@@ -1,5 +1,7 @@
 //! Whole processes over real sockets.
 
+mod actors;
+mod audit;
 mod command_line;
 mod delays;
 mod desk;
@@ -18,3 +20,4 @@ mod replicas;
 mod restore;
 mod shutdown;
 mod suspension;
+mod watch;
