@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod decision;
+pub mod document;
 pub mod grant;
 pub mod ids;
 pub mod impact;

@@ -75,6 +75,8 @@ pub fn code(reason: ErrorReason) -> Code {
         ErrorReason::EtagMismatch | ErrorReason::ConcurrentChange => Code::Aborted,
         ErrorReason::CustomRoleLimit | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
         ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::CallerUnauthenticated => Code::Unauthenticated,
+        ErrorReason::CapabilityMissing | ErrorReason::TenantNotAllowed => Code::PermissionDenied,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
         ErrorReason::DatabaseUnavailable => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
-use tower::util::MapRequestLayer;
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
 
+use crate::grpc::authenticate::AuthenticateLayer;
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
 use crate::grpc::meter::{MeterLayer, RpcCounts};
 use crate::grpc::{
@@ -25,7 +25,7 @@ use crate::grpc::{
     TenantApi, TenantServiceServer,
 };
 use crate::http::{Admin, Metrics, Version};
-use crate::service::caller::Caller;
+use crate::service::authentication::Authenticator;
 use crate::service::decide::Decisions;
 use crate::service::follow::Follower;
 use crate::service::members::Members;
@@ -200,7 +200,7 @@ pub async fn run(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(MeterLayer::new(rpcs))
         .layer(EdgeLayer::new(limits))
-        .layer(MapRequestLayer::new(as_development_caller))
+        .layer(AuthenticateLayer::new(Arc::new(Authenticator::development())))
         .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
         .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
         .add_service(
@@ -247,10 +247,4 @@ pub async fn run(
 
 fn transport(error: impl std::fmt::Display) -> ServeError {
     ServeError::Transport(error.to_string())
-}
-
-/// In development mode everybody is the same caller.
-fn as_development_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
-    request.extensions_mut().insert(Caller::development());
-    request
 }

@@ -3,6 +3,7 @@
 //! Reading starts at [`decide`]; what every mutation has in common is in `write`.
 
 pub mod audit;
+pub mod authentication;
 pub mod caller;
 pub mod counts;
 pub mod decide;

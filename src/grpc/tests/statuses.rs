@@ -16,8 +16,10 @@ use crate::service::ServiceError;
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 5] = [
+const MADE_ELSEWHERE: [ErrorReason; 7] = [
     ErrorReason::Unspecified,
+    ErrorReason::CallerUnauthenticated,
+    ErrorReason::CapabilityMissing,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
@@ -172,6 +174,7 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::ActorNotSupported => 21,
+        Refusal::TenantNotAllowed(_) => 22,
     }
 }
 
@@ -206,6 +209,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::EtagMismatch { current: "7".into() },
         Refusal::CustomRoleLimit { plan: "enterprise".into(), limit: 5, current: 5 },
         Refusal::ActorNotSupported,
+        Refusal::TenantNotAllowed(tenant()),
     ]
 }
 
