@@ -2,10 +2,12 @@
 
 mod catalog;
 mod database;
+mod dev_certs;
 mod health;
 mod logs;
 mod migrate;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,11 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Ask a server on this machine whether it is ready; for container health checks.
     Health(health::HealthArgs),
+    /// Make tokens for callers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make an authority and certificates for trying out TLS on this machine.
+    DevCerts(dev_certs::DevCertsArgs),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -50,6 +57,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Serve(args) => serve::serve(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Health(args) => health::health(args).await,
+            Command::Token(command) => token::run(command),
+            Command::DevCerts(args) => dev_certs::run(&args),
             Command::Catalog(command) => catalog::run(command).await,
         }
     });

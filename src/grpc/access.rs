@@ -28,7 +28,7 @@ const WATCH: Takes = Takes::One(Capability::Watch);
 const MUTATION: Takes = Takes::Mutation;
 
 /// Every method that is served.
-pub const TABLE: [(&str, Takes); 40] = [
+pub const TABLE: [(&str, Takes); 39] = [
     ("/rolegate.v1.AuthzService/Check", CHECK),
     ("/rolegate.v1.AuthzService/BatchCheck", CHECK),
     ("/rolegate.v1.AuthzService/CheckStream", CHECK),
@@ -66,7 +66,6 @@ pub const TABLE: [(&str, Takes); 40] = [
     ("/rolegate.v1.MemberService/BatchUpsertMembers", MUTATION),
     // Probes have no credentials, and it tells nothing but whether we serve.
     ("/grpc.health.v1.Health/Check", Takes::Nothing),
-    ("/grpc.health.v1.Health/List", Takes::Nothing),
     ("/grpc.health.v1.Health/Watch", Takes::Nothing),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Takes::AnyCaller),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Takes::AnyCaller),

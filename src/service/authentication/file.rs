@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::jwt::{self, Algorithm};
+use super::keys::KeyStore;
 use super::peer::San;
 use crate::domain::document::{Fields, FileProblems, Problems, Word, did_you_mean};
 use crate::domain::ids::{MAX_ID_BYTES, TenantId};
@@ -105,6 +106,20 @@ impl CallersFile {
         } else {
             Err(problems.into_problems())
         }
+    }
+
+    /// A place for the keys of each source, with those of `held` that are still wanted.
+    #[must_use]
+    pub fn key_stores(&self, held: &[Arc<KeyStore>]) -> Vec<Arc<KeyStore>> {
+        let mut stores: Vec<Arc<KeyStore>> = Vec::new();
+        for ProviderEntry { keys, .. } in &self.providers {
+            let same = |store: &&Arc<KeyStore>| store.source() == keys;
+            if stores.iter().find(same).is_none() {
+                let store = held.iter().find(same).cloned();
+                stores.push(store.unwrap_or_else(|| Arc::new(KeyStore::new(keys.clone()))));
+            }
+        }
+        stores
     }
 
     /// How many callers there are.

@@ -92,17 +92,18 @@ impl Authenticator {
     /// [`Authenticator::key_stores`].
     #[must_use]
     pub fn new(file: CallersFile) -> Self {
-        Self::of(Known::Listed(Listed::new(file, &[])))
+        let stores = file.key_stores(&[]);
+        Self::of(Known::Listed(Listed::new(file, &stores)))
     }
 
     fn of(known: Known) -> Self {
         Authenticator { known: RwLock::new(Arc::new(known)), refusals: Refusals::default() }
     }
 
-    /// Knows the callers of this file from now on. Keys that came from the same place stay.
-    pub fn replace(&self, file: CallersFile) {
-        let held = self.key_stores();
-        let known = Arc::new(Known::Listed(Listed::new(file, &held)));
+    /// Knows the callers of this file from now on, with the keys of its
+    /// [`CallersFile::key_stores`].
+    pub fn replace(&self, file: CallersFile, stores: &[Arc<KeyStore>]) {
+        let known = Arc::new(Known::Listed(Listed::new(file, stores)));
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
@@ -166,10 +167,10 @@ impl std::fmt::Debug for Listed {
 }
 
 impl Listed {
-    fn new(file: CallersFile, held: &[Arc<KeyStore>]) -> Self {
+    fn new(file: CallersFile, stores: &[Arc<KeyStore>]) -> Self {
         let provider = |entry: ProviderEntry| {
             let ProviderEntry { name, issuer, audience, algorithms, keys, leeway } = entry;
-            let same = held.iter().find(|store| *store.source() == keys);
+            let same = stores.iter().find(|store| *store.source() == keys);
             let keys = same.cloned().unwrap_or_else(|| Arc::new(KeyStore::new(keys)));
             Provider { name, issuer, audience, algorithms, leeway, keys }
         };
