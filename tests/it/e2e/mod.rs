@@ -1,5 +1,6 @@
 //! Whole processes over real sockets.
 
+mod callers;
 mod command_line;
 mod durability;
 mod every_rpc;
