@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rolegate::server::{self, CatalogFile, Config, Listeners, TlsFiles};
+use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
 
@@ -104,6 +105,16 @@ pub(super) struct ServeArgs {
     /// How long to go on deciding from what is cached when the database does not answer, in seconds.
     #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
     outage_grace: u64,
+    /// How many Watch streams may be open at the same time.
+    #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_watch_streams: u32,
+    /// How long a Watch stream is silent before its client gets a heartbeat, in seconds.
+    #[arg(long, env = "ROLEGATE_WATCH_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    watch_heartbeat: u64,
+    /// How long a Watch client may not read while there are changes for it, in seconds, before it is
+    /// disconnected.
+    #[arg(long, env = "ROLEGATE_WATCH_PATIENCE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    watch_patience: u64,
     /// Delete audit events that are older than this many days. 0: keep them for good.
     #[arg(long, env = "ROLEGATE_AUDIT_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
     audit_retention_days: u32,
@@ -149,6 +160,12 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             staleness: Duration::from_millis(args.max_staleness_ms),
             outage_grace: Duration::from_secs(args.outage_grace),
             ..FollowLimits::default()
+        },
+        watch: WatchLimits {
+            streams: args.max_watch_streams as usize,
+            heartbeat: Duration::from_secs(args.watch_heartbeat),
+            patience: Duration::from_secs(args.watch_patience),
+            ..WatchLimits::default()
         },
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),

@@ -98,6 +98,8 @@ pub enum Problem {
     ConsistencyTokenForeign,
     /// Of other tenants only.
     ConsistencyTokenOtherTenant,
+    /// Not a cursor of a Watch on this database.
+    CursorInvalid,
     /// Not the text that must be sent back.
     Confirmation {
         /// The text.
@@ -112,6 +114,32 @@ impl Violation {
     #[must_use]
     pub fn new(field: impl Into<String>, problem: Problem) -> Self {
         Violation { field: field.into(), problem }
+    }
+}
+
+/// Why a Watch cannot go on from a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CursorLoss {
+    /// Changes behind it have been deleted, being old.
+    Trimmed,
+    /// A backup was restored since: what came before is another history.
+    Restored,
+    /// The database has not come that far: it was restored without being told.
+    Ahead,
+}
+
+impl CursorLoss {
+    /// Every kind, in the order of declaration.
+    pub const ALL: [CursorLoss; 3] = [CursorLoss::Trimmed, CursorLoss::Restored, CursorLoss::Ahead];
+
+    /// A stable name, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CursorLoss::Trimmed => "trimmed",
+            CursorLoss::Restored => "restored",
+            CursorLoss::Ahead => "ahead",
+        }
     }
 }
 
@@ -207,6 +235,13 @@ pub enum Refusal {
         limit: u32,
         /// How many there are.
         current: u64,
+    },
+    /// A Watch cannot go on from its cursor.
+    CursorExpired(CursorLoss),
+    /// As many clients watch as the server allows.
+    WatchStreamLimit {
+        /// How many that is.
+        limit: usize,
     },
     /// Actors come with a later version.
     ActorNotSupported,

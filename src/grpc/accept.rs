@@ -21,7 +21,7 @@ pub(super) fn read<M>(request: Request<M>) -> Result<(Fields, M), Status> {
     Ok((Fields::of_message(caller), request.into_inner()))
 }
 
-/// The message of a call that only reads, and is about no tenant in particular.
+/// The message of a call that only reads, and is not about one tenant.
 pub(super) fn read_as_caller<M>(request: Request<M>) -> Result<(Arc<Caller>, M), Status> {
     let caller = caller(&request)?;
     Ok((caller, request.into_inner()))

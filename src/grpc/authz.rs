@@ -1,17 +1,21 @@
 //! `AuthzService`.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
-use super::accept::read;
+use super::accept::{read, read_as_caller};
 use super::fields::{Fields, Path, Sound};
 use super::pb::authz_service_server::AuthzService;
-use super::{authz_show, item_error, pb, show, values};
+use super::watch::WatchStream;
+use super::{authz_show, item_error, pb, show, values, watch};
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::{Problem, Violation};
 use crate::domain::resource::Resource;
 use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
 use crate::service::page::Page;
 use crate::service::roles::Roles;
+use crate::service::watch::Watches;
 use crate::service::who::Authorized;
 use crate::store::DecisionSource;
 
@@ -20,13 +24,14 @@ use crate::store::DecisionSource;
 pub struct AuthzApi<S> {
     decisions: Decisions<S>,
     roles: Roles,
+    watches: Watches,
 }
 
 impl<S: DecisionSource> AuthzApi<S> {
     /// Serves these use cases; `roles` has those that always ask the database.
     #[must_use]
-    pub fn new(decisions: Decisions<S>, roles: Roles) -> Self {
-        AuthzApi { decisions, roles }
+    pub fn new(decisions: Decisions<S>, roles: Roles, watches: Watches) -> Self {
+        AuthzApi { decisions, roles, watches }
     }
 }
 
@@ -185,6 +190,19 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
 
         let answer = self.roles.explain(&tenant, &question).await?;
         Ok(Response::new(authz_show::explained(answer)))
+    }
+
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        let (caller, message) = read_as_caller(request)?;
+        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
+        let visible = move |tenant: &TenantId| caller.sees(tenant);
+        let watching = self.watches.watch(query, visible).await?;
+        Ok(Response::new(WatchStream::new(watching)))
     }
 }
 

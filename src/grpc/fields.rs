@@ -92,6 +92,16 @@ impl Fields {
         }
     }
 
+    /// The same for a list.
+    pub(super) fn tenants<'p>(
+        &mut self,
+        path: impl Into<Path<'p>>,
+        texts: &[String],
+    ) -> Sound<Vec<TenantId>> {
+        let path = path.into();
+        self.each(texts, |fields, index, text| fields.tenant(path.at(index), text))
+    }
+
     /// An id that must be there.
     pub(super) fn id<'p, I: Id>(&mut self, path: impl Into<Path<'p>>, text: &str) -> Sound<I> {
         match I::parse(text) {

@@ -26,6 +26,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watch;
 mod wording;
 
 pub use authz::AuthzApi;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::tls::TlsFiles;
+use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
 
 /// A catalog besides those that ship with the program.
@@ -56,6 +57,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// How old what is cached may be, and how long to go on without the database.
     pub follow: FollowLimits,
+    /// What watching may take. Its grace is that of `follow`.
+    pub watch: WatchLimits,
     /// How long the audit trail is kept; `None`: for good.
     pub audit_retention: Option<Duration>,
     /// The largest request message, in bytes.
@@ -84,6 +87,7 @@ impl Config {
             demo: false,
             cache_bytes: 256 << 20,
             follow: FollowLimits::default(),
+            watch: WatchLimits::default(),
             audit_retention: None,
             max_message_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),

@@ -23,6 +23,7 @@ use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::authentication::Authenticator;
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
+use crate::service::watch::{EndReason, WatchCounts};
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
@@ -58,6 +59,11 @@ pub(super) fn of_security(metrics: &Metrics, security: &Security) {
         reloads: security.reloads(),
         tls: security.tls(),
     });
+}
+
+/// What is known of the streams of Watch.
+pub(super) fn of_watching(metrics: &Metrics, counts: Arc<WatchCounts>) {
+    metrics.add(Watching(counts));
 }
 
 /// A counter or gauge with labels, one line for each value.
@@ -220,6 +226,25 @@ impl Collector for CacheUse {
         let bytes = Some(&Unit::Bytes);
         plain(&mut encoder, "cache", "About what is cached takes", bytes, weight)?;
         plain(&mut encoder, "cache_limit", "What may be cached", bytes, self.limit)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Watching(Arc<WatchCounts>);
+
+impl Collector for Watching {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        plain(&mut encoder, "watch_streams", "Open Watch streams", None, self.0.open())?;
+        let help = "Changes sent to watchers; one that two of them get counts twice";
+        encoder
+            .encode_descriptor("watch_changes", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&self.0.changes(), None)?;
+        let help = "Watch streams that ended, by what ended them";
+        let mut lines = Lines::new(&mut encoder, "watch_ends", help, MetricType::Counter)?;
+        for reason in EndReason::ALL {
+            lines.counter([("reason", reason.name())], self.0.ends(reason))?;
+        }
         Ok(())
     }
 }

@@ -41,6 +41,7 @@ use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
+use crate::service::watch::{WatchLimits, Watches};
 use crate::store::{
     Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError, newest_schema,
 };
@@ -157,6 +158,10 @@ pub async fn run(
     let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
     let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
     let follower = tokio::spawn(follower.run());
+    let grace = config.follow.outage_grace;
+    let watch_limits = WatchLimits { outage_grace: grace, ..config.watch };
+    let watches = Watches::new(store.clone(), services.tokens.clone(), watch_limits);
+    background.spawn(watches.clone().run());
     if config.demo {
         demo::fill(&services).await?;
     }
@@ -165,6 +170,7 @@ pub async fn run(
         tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
+    metrics::of_watching(&admin.metrics, Arc::clone(watches.counts()));
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
     readiness.started();
     health::report(&readiness, &reporter).await;
@@ -177,7 +183,7 @@ pub async fn run(
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
-    let authz = AuthzApi::new(services.decisions, services.roles.clone());
+    let authz = AuthzApi::new(services.decisions, services.roles.clone(), watches.clone());
     let roles = RoleApi::new(services.roles);
     let tenants = TenantApi::new(services.tenants);
     let members = MemberApi::new(services.members);
@@ -219,6 +225,8 @@ pub async fn run(
             // Told here too: draining must not begin before.
             health::report(&readiness, &reporter).await;
             tokio::time::sleep(config.drain_delay).await;
+            // Streams would go on for as long as their clients want.
+            watches.drain();
             drain.send(()).ok();
             match tokio::time::timeout(config.drain_timeout, &mut server).await {
                 Ok(ended) => ended,

@@ -20,6 +20,7 @@ pub mod seal;
 pub mod tenants;
 pub mod token;
 pub mod upsert;
+pub mod watch;
 pub mod who;
 mod write;
 

@@ -61,7 +61,7 @@ pub enum OpenError {
     /// Its schema is newer than this program's, or it is another program's database.
     #[error(
         "the database has {}, which this program does not know: it belongs to a newer version of \
-         Rolegate, or to another program",
+         Rolegate, so upgrade this program, or to another program, so name another database",
         .0.join(", ")
     )]
     NewerSchema(Vec<String>),

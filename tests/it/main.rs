@@ -14,6 +14,7 @@ mod domain;
 mod e2e;
 mod postgres;
 mod properties;
+mod proxy;
 mod reference;
 mod services;
 mod store;

@@ -48,6 +48,8 @@ async fn nobody_is_answered_without_a_caller() {
     let mut all: Vec<(&str, Status)> = refusals!(apis, Request::new);
     let request = Request::new(pb::ListTenantsRequest::default());
     all.push(("list_tenants", apis.tenants.list_tenants(request).await.unwrap_err()));
+    let request = Request::new(pb::WatchRequest::default());
+    all.push(("watch", apis.authz.watch(request).await.unwrap_err()));
     for (method, status) in all {
         assert_eq!(status.code(), Code::Internal, "{method}");
         assert_eq!(status.get_details_error_info().unwrap().reason, "INTERNAL", "{method}");

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::domain::grant::{Choice, GrantProblem};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
+use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, wording};
 use crate::service::ServiceError;
+use crate::service::watch::{EndCause, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
@@ -51,6 +53,7 @@ fn place_of_problem(problem: &Problem) -> usize {
         Problem::ConsistencyTokenOtherTenant => 16,
         Problem::Confirmation { .. } => 17,
         Problem::ReassignmentToItself => 18,
+        Problem::CursorInvalid => 31,
         Problem::Grant(problem) => match problem {
             GrantProblem::UnknownPermission { .. } => 19,
             GrantProblem::UnknownScope { .. } => 20,
@@ -146,6 +149,7 @@ fn problems() -> Vec<Problem> {
         missing(&[], false),
         missing(&[("ticket.work", &[])], false),
         missing(&[("report.daily.view", &[]), ("ticket.work", &["all"])], false),
+        Problem::CursorInvalid,
     ]
 }
 
@@ -173,8 +177,10 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::ConsistencyTokenAhead => 18,
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
-        Refusal::ActorNotSupported => 21,
-        Refusal::TenantNotAllowed(_) => 22,
+        Refusal::CursorExpired(loss) => 21 + *loss as usize,
+        Refusal::WatchStreamLimit { .. } => 24,
+        Refusal::ActorNotSupported => 25,
+        Refusal::TenantNotAllowed(_) => 26,
     }
 }
 
@@ -208,6 +214,10 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ConsistencyTokenAhead,
         Refusal::EtagMismatch { current: "7".into() },
         Refusal::CustomRoleLimit { plan: "enterprise".into(), limit: 5, current: 5 },
+        Refusal::CursorExpired(CursorLoss::Trimmed),
+        Refusal::CursorExpired(CursorLoss::Restored),
+        Refusal::CursorExpired(CursorLoss::Ahead),
+        Refusal::WatchStreamLimit { limit: 100 },
         Refusal::ActorNotSupported,
         Refusal::TenantNotAllowed(tenant()),
     ]
@@ -227,7 +237,21 @@ fn statuses() -> Vec<Status> {
     let of_problem = |problem| Status::from(Refusal::invalid("grants[0]", problem));
     let refusals = refusals().into_iter().map(Status::from);
     let problems = problems().into_iter().map(of_problem);
-    refusals.chain(problems).chain(failures().into_iter().map(Status::from)).collect()
+    let failures = failures().into_iter().map(Status::from);
+    refusals.chain(problems).chain(failures).chain(watch_ends().map(Status::from)).collect()
+}
+
+fn watch_ends() -> impl Iterator<Item = WatchEnd> {
+    let end = |why| WatchEnd { why, cursor: "c".into() };
+    [
+        EndCause::Slow { patience: Duration::from_secs(10) },
+        EndCause::Draining,
+        EndCause::Database,
+        EndCause::Expired(CursorLoss::Trimmed),
+        EndCause::Failed("secret: SELECT".into()),
+    ]
+    .into_iter()
+    .map(end)
 }
 
 #[test]
@@ -240,6 +264,17 @@ fn every_variant_is_in_a_case() {
 
 fn every_reason() -> impl Iterator<Item = ErrorReason> {
     (0..1_000).filter_map(|number| ErrorReason::try_from(number).ok())
+}
+
+#[test]
+fn whatever_can_be_resumed_says_where() {
+    for end in watch_ends() {
+        let resumable = !matches!(end.why, EndCause::Expired(_) | EndCause::Failed(_));
+        let status = Status::from(end);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata.get("cursor").is_some_and(|c| c == "c"), resumable, "{status:?}");
+        assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    }
 }
 
 #[test]

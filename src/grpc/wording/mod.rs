@@ -3,9 +3,11 @@
 
 mod problem;
 mod refusal;
+mod watch;
 
 pub(super) use problem::problem;
 pub(super) use refusal::{precondition_subject, refusal};
+pub(super) use watch::{database_gone, draining, too_slow};
 
 use super::pb::ErrorReason;
 use crate::domain::refusal::Violation;

@@ -1,6 +1,6 @@
 //! What a guard says.
 
-use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened};
+use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened, watch};
 use crate::domain::refusal::Refusal;
 use crate::grpc::pb::ErrorReason;
 
@@ -179,6 +179,15 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 .with("limit", limit)
                 .with("current", current)
         }
+        Refusal::CursorExpired(loss) => watch::cursor_expired(*loss),
+        Refusal::WatchStreamLimit { limit } => {
+            let message = format!(
+                "This server has {} open, as many as it allows. Close one, watch through another \
+                 replica, or raise --max-watch-streams.",
+                counted(*limit as u64, "Watch stream")
+            );
+            Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit)
+        }
         Refusal::ActorNotSupported => Said::new(
             ErrorReason::ActorNotSupported,
             "This version does not support actors. Leave actor_id empty, and have the calling \
@@ -212,6 +221,8 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }
         | Refusal::CustomRoleLimit { .. }
+        | Refusal::CursorExpired(_)
+        | Refusal::WatchStreamLimit { .. }
         | Refusal::ActorNotSupported => String::new(),
     };
     shortened(&subject, MAX_FIELD_BYTES)

@@ -7,12 +7,12 @@
 //! Tickets are counted per stripe of keys and not per key, so that nothing has to be kept for keys
 //! that are not cached. Two keys on one stripe cost each other a fill now and then, never an answer.
 //!
-//! It knows nothing of the cache that it guards: what fills and what removes is given to it.
+//! It knows nothing of the cache that it guards: what fills and what removes is given to it. So it
+//! also runs under a checker of interleavings, see `tests/interleavings`.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
 
-const STRIPES: usize = 1024;
+use super::sync::{Mutex, PoisonError};
 
 /// Hands out tickets and keeps fills and invalidations of a key apart.
 #[derive(Debug)]
@@ -29,10 +29,11 @@ pub(super) struct Ticket {
 }
 
 impl FillGuard {
-    pub(super) fn new() -> Self {
+    /// With this many stripes, at least one.
+    pub(super) fn new(stripes: usize) -> Self {
         FillGuard {
             hasher: RandomState::new(),
-            generations: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            generations: (0..stripes.max(1)).map(|_| Mutex::new(0)).collect(),
         }
     }
 
@@ -71,7 +72,7 @@ impl FillGuard {
     }
 
     fn stripe(&self, key: &impl Hash) -> usize {
-        (self.hasher.hash_one(key) % STRIPES as u64) as usize
+        (self.hasher.hash_one(key) % self.generations.len() as u64) as usize
     }
 
     #[expect(clippy::indexing_slicing, reason = "a stripe is a remainder by their number")]
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_load_that_was_overtaken_does_not_fill() {
-        let guard = FillGuard::new();
+        let guard = FillGuard::new(8);
         let mut cached = None;
         let ticket = guard.begin(&"key");
         guard.invalidate(&"key", || ());

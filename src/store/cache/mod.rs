@@ -22,6 +22,13 @@ mod reads;
 mod stats;
 mod tenant;
 
+/// What the parts synchronize with that also run under a checker of interleavings, which brings its
+/// own (`tests/interleavings`).
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use std::sync::{Arc, Mutex, PoisonError};
+}
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,6 +56,9 @@ const ATTEMPTS: usize = 3;
 /// What an entry takes besides its content: the key's and value's places in the map, the policy's
 /// queues, reference counts. An estimate, rather too large: the bound is meant to hold.
 const ENTRY_OVERHEAD: usize = 180;
+
+/// In how many groups keys are guarded: enough that two busy keys seldom meet.
+const STRIPES: usize = 1024;
 
 /// A cached member or role is found by this, never by a joined string.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,7 +125,7 @@ impl Cached {
                     weight(key.id.as_str().len() + value.unwrap_or_default())
                 })
                 .build(),
-            guard: FillGuard::new(),
+            guard: FillGuard::new(STRIPES),
             incarnations: AtomicU64::new(0),
             oldest_incarnation: AtomicU64::new(0),
             counters: Counters::default(),
@@ -217,14 +227,19 @@ impl Cached {
         self.counters.bypasses.add(1);
         let view = self.in_time(self.store.view(id, members, freshness)).await?;
         if let Some(view) = &view {
-            // An entry that is being filled right now may be older than this answer: refuse it.
-            self.guard.invalidate(id, || {
-                if let Some(tenant) = self.tenant_at_hand(id) {
-                    tenant.answered_at(view.revision);
-                }
-            });
+            self.answered(id, view.revision);
         }
         Ok(view)
+    }
+
+    /// An answer is given at this revision, from elsewhere: no later one may be older.
+    fn answered(&self, id: &TenantId, revision: u64) {
+        // An entry that is being filled right now may be older than this answer: refuse it.
+        self.guard.invalidate(id, || {
+            if let Some(tenant) = self.tenant_at_hand(id) {
+                tenant.answered_at(revision);
+            }
+        });
     }
 
     /// The view from what is held while the database is gone.

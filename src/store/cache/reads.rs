@@ -33,9 +33,13 @@ impl Cached {
         let Some(catalog) = seen.value else { return Ok(None) };
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
         let tenant = Arc::new(CachedTenant::new(incarnation, catalog, seen.revision));
-        // Not filled: a change came in between. The entry is good for the view at hand all the
-        // same: members and roles that were read after the change do not fit it.
-        self.guard.fill(ticket, || self.tenants.insert(id.clone(), Arc::clone(&tenant)));
+        let fill = || self.tenants.insert(id.clone(), Arc::clone(&tenant));
+        if !self.guard.fill(ticket, fill) {
+            // A change came in between. The entry is good for the view at hand all the same: members
+            // and roles that were read after the change do not fit it. But another entry may have
+            // been made meanwhile that knows less.
+            self.answered(id, seen.revision);
+        }
         Ok(Some(tenant))
     }
 

@@ -1,9 +1,8 @@
 //! What is cached of a tenant: its catalog, and how far its changes have been applied here.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use super::sync::{Arc, AtomicU64, Mutex, Ordering, PoisonError};
 use crate::domain::catalog::Catalog;
 
 /// Changes that wait for an earlier one; more than that, and the tenant is read anew.

@@ -1,13 +1,19 @@
 //! Bringing a schema up to date, or finding out whether this program can work with it as it is.
 
 use migrations::{Migrator, MigratorTrait};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel};
 
 use crate::store::OpenError;
 use crate::store::bounded::Transaction;
-use crate::store::entity::{change, meta};
+use crate::store::entity::{change, meta, tenant};
 
 use super::OpenOptions;
+
+/// By how much the revision of each tenant grows when a backup is restored: more than any tenant has
+/// changed since the backup. Etags are revisions, and an etag of what was lost must not fit what is
+/// written instead.
+const REVISIONS_LOST: i64 = 1_000_000;
 
 /// Applies what is missing, all in this transaction, which keeps everybody else from doing the
 /// same: a migration that fails leaves nothing.
@@ -49,6 +55,11 @@ pub(super) async fn update(
 /// backup are numbered by the server that it was taken from: nobody may go on from them.
 async fn new_epoch(tx: &Transaction) -> Result<(), DbErr> {
     change::Entity::delete_many().exec(tx.inner()).await?;
+    let revision = Expr::col(tenant::Column::Revision).add(REVISIONS_LOST);
+    tenant::Entity::update_many()
+        .col_expr(tenant::Column::Revision, revision)
+        .exec(tx.inner())
+        .await?;
     let epoch = value(tx, meta::EPOCH).await?;
     let epoch = epoch.and_then(|epoch| epoch.parse::<u64>().ok());
     let Some(epoch) = epoch.and_then(|epoch| epoch.checked_add(1)) else {

@@ -2,11 +2,21 @@
 
 mod callers;
 mod command_line;
+mod delays;
+mod desk;
+mod differing;
 mod durability;
 mod every_rpc;
+mod faults;
+mod figures;
+mod fleet;
+mod history;
 mod http;
 mod outage;
 mod process;
 mod reasons;
 mod replicas;
+mod restore;
 mod shutdown;
+mod suspension;
+mod watch;

@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 8] = [
+const ELSEWHERE: [ErrorReason; 10] = [
     ErrorReason::Unspecified,
     // Development mode knows one caller, who may do anything: see callers/matrix.rs.
     ErrorReason::CallerUnauthenticated,
@@ -21,6 +21,8 @@ const ELSEWHERE: [ErrorReason; 8] = [
     ErrorReason::DatabaseUnavailable,
     ErrorReason::TimedOut,
     ErrorReason::ConcurrentChange,
+    ErrorReason::ServerDraining,
+    ErrorReason::WatchTooSlow,
 ];
 
 #[derive(Default)]
@@ -186,6 +188,7 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
     request_ids(&mut clients, &mut seen).await;
     newer_catalog(&mut seen).await;
     lost_data(&mut seen).await;
+    watches(&mut seen).await;
 
     let all: BTreeSet<String> = (0..200)
         .filter_map(|number| ErrorReason::try_from(number).ok())
@@ -718,6 +721,10 @@ async fn lost_data(seen: &mut Seen) {
     let mut clients = Clients::connect(&server).await;
     let created = clients.members.create_member(create_member("t", "kim", &[])).await.unwrap();
     let token = created.into_inner().consistency_token;
+    let watch = pb::WatchRequest::default();
+    let mut stream = clients.authz.watch(watch).await.unwrap().into_inner();
+    let cursor = stream.message().await.unwrap().unwrap().cursor;
+    drop(stream);
     drop(clients);
     assert_eq!(server.terminate().await, Some(0));
     std::fs::write(&file, copy).unwrap();
@@ -729,6 +736,10 @@ async fn lost_data(seen: &mut Seen) {
     let result = clients.authz.check(request.clone()).await;
     let failed = Code::FailedPrecondition;
     seen.refused(result, failed, ErrorReason::ConsistencyTokenAhead, "");
+    let watch = pb::WatchRequest { tenant_ids: vec![], cursor };
+    let result = clients.authz.watch(watch).await;
+    let values = seen.refused(result, Code::OutOfRange, ErrorReason::CursorExpired, "");
+    assert_eq!(values["cause"], "ahead");
     drop(clients);
     assert_eq!(server.terminate().await, Some(0));
 
@@ -747,4 +758,27 @@ async fn lost_data(seen: &mut Seen) {
     let result = clients.authz.check(request).await;
     let path = "consistency.at_least_as_fresh.tokens[0]";
     seen.invalid(result, ErrorReason::ConsistencyTokenForeign, path);
+}
+
+async fn watches(seen: &mut Seen) {
+    use ErrorReason as R;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--max-watch-streams", "1"]);
+    let mut clients = Clients::connect(&server).await;
+    let watch = |tenants: Vec<String>, cursor: &str| pb::WatchRequest {
+        tenant_ids: tenants,
+        cursor: cursor.into(),
+    };
+    let result = clients.authz.watch(watch(vec![], "no cursor")).await;
+    seen.invalid(result, R::CursorInvalid, "cursor");
+    let result = clients.authz.watch(watch(vec!["a".into(), String::new()], "")).await;
+    seen.invalid(result, R::FieldRequired, "tenant_ids[1]");
+    let many = (0..1_001).map(|tenant| tenant.to_string()).collect();
+    let result = clients.authz.watch(watch(many, "")).await;
+    seen.invalid(result, R::TooManyItems, "tenant_ids");
+    let mut open = clients.authz.watch(watch(vec![], "")).await.unwrap().into_inner();
+    open.message().await.unwrap().unwrap();
+    let result = clients.authz.watch(watch(vec![], "")).await;
+    let values = seen.refused(result, Code::ResourceExhausted, R::WatchStreamLimit, "");
+    assert_eq!(values["limit"], "1");
 }

@@ -93,8 +93,13 @@ async fn a_busy_day(server: &Server) {
     let filtered = authz.filter_resources(filter).await.unwrap().into_inner();
     assert_eq!(filtered.allowed_ids.len(), 2);
 
+    let watch = pb::WatchRequest::default();
+    let mut stream = authz.watch(watch).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
     let roles = &mut clients.roles;
     roles.create_role(create_role("Gardener", "once", false)).await.unwrap();
+    assert_eq!(stream.message().await.unwrap().unwrap().changes.len(), 1);
+    drop(stream);
     roles.create_role(create_role("Gardener", "once", false)).await.unwrap();
     roles.create_role(create_role("Florist", "", true)).await.unwrap();
     let taken = roles.create_role(create_role("gardener", "", false)).await;
@@ -131,7 +136,10 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     let after = loop {
         let after = scrape(&admin).await;
         let open: f64 = after.family("rolegate_rpcs_open").values().sum();
-        if after.get("rolegate_rpcs_total", &unknown) == Some(2.0) && open == 0.0 {
+        if after.get("rolegate_rpcs_total", &unknown) == Some(2.0)
+            && open == 0.0
+            && after.value("rolegate_watch_streams", &[]) == 0.0
+        {
             break after;
         }
         assert!(Instant::now() < deadline, "calls are not counted");
@@ -179,6 +187,11 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         let labels = labels(&[("method", method), ("code", code)]);
         after.get("rolegate_rpcs_total", &labels)
     };
+    assert_eq!(rpcs("rolegate.v1.AuthzService/Watch", "CANCELLED"), Some(1.0));
+    assert_eq!(after.value("rolegate_watch_streams", &[]), 0.0);
+    assert_eq!(after.value("rolegate_watch_changes_total", &[]), 1.0);
+    assert_eq!(after.value("rolegate_watch_ends_total", &[("reason", "left")]), 1.0);
+    assert_eq!(after.value("rolegate_watch_ends_total", &[("reason", "slow")]), 0.0);
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "OK"), Some(9.0));
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "INVALID_ARGUMENT"), Some(1.0));
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "CANCELLED"), None);
@@ -238,6 +251,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_rpc_duration_seconds", &["le", "method"]),
         ("rolegate_cache_hits", &["kind"]),
         ("rolegate_cache_misses", &["kind"]),
+        ("rolegate_watch_ends", &["reason"]),
         ("rolegate_standing", &["standing"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),

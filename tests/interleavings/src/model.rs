@@ -1,0 +1,244 @@
+//! The cache's steps over maps: one tenant with one member, whose state is the number of the change
+//! that made it.
+
+use std::collections::HashMap;
+
+use crate::domain::catalog::Catalog;
+use crate::fill_guard::FillGuard;
+use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::tenant::CachedTenant;
+
+/// What is left out, to see that the checker finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Nothing: as the service does it.
+    Nothing,
+    /// Fills are made whatever was invalidated meanwhile.
+    Guard,
+    /// A change counts as applied before what it touched is gone.
+    Order,
+    /// A view takes entries that were read after the state that it is of.
+    OneState,
+    /// A view from an entry that was not kept does not stop the cache from giving older ones.
+    NotKept,
+    /// Answers from the database do not stop the cache from giving older ones.
+    NeverBack,
+}
+
+const TENANT: &str = "tenant";
+const MEMBER: &str = "member";
+const ATTEMPTS: usize = 3;
+
+/// The revision that a view names, and the state that it shows.
+type View = (u64, u64);
+
+/// What is committed: the revision, which is dense, and the member's state at each.
+struct Database {
+    states: Mutex<Vec<u64>>,
+}
+
+impl Database {
+    fn read(&self) -> View {
+        let states = lock(&self.states);
+        let revision = states.len() as u64 - 1;
+        (revision, states[revision as usize])
+    }
+
+    fn commit(&self, state: u64) -> u64 {
+        let mut states = lock(&self.states);
+        states.push(state);
+        states.len() as u64 - 1
+    }
+
+    fn at(&self, revision: u64) -> u64 {
+        lock(&self.states)[revision as usize]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    state: u64,
+    seen_at: u64,
+}
+
+/// As `Cached`, with maps for moka.
+struct Cache {
+    broken: Broken,
+    database: Arc<Database>,
+    tenants: Mutex<HashMap<&'static str, Arc<CachedTenant>>>,
+    members: Mutex<HashMap<(u64, &'static str), Entry>>,
+    guard: FillGuard,
+    incarnations: AtomicU64,
+}
+
+impl Cache {
+    fn new(database: Arc<Database>, broken: Broken) -> Self {
+        Cache {
+            broken,
+            database,
+            tenants: Mutex::new(HashMap::new()),
+            members: Mutex::new(HashMap::new()),
+            // Two keys may share a stripe, or not.
+            guard: FillGuard::new(2),
+            incarnations: AtomicU64::new(0),
+        }
+    }
+
+    /// As `cached_view`.
+    fn view(&self) -> View {
+        for _ in 0..ATTEMPTS {
+            let tenant = self.tenant();
+            let Some(revision) = tenant.usable() else { break };
+            if let Some(state) = self.member(&tenant, revision) {
+                return (revision, state);
+            }
+        }
+        self.stored_view()
+    }
+
+    /// As `stored_view`.
+    fn stored_view(&self) -> View {
+        let view = self.database.read();
+        if self.broken != Broken::NeverBack {
+            self.answered(view.0);
+        }
+        view
+    }
+
+    fn tenant_at_hand(&self) -> Option<Arc<CachedTenant>> {
+        lock(&self.tenants).get(TENANT).cloned()
+    }
+
+    fn tenant(&self) -> Arc<CachedTenant> {
+        if let Some(found) = self.tenant_at_hand() {
+            return found;
+        }
+        let ticket = self.guard.begin(&TENANT);
+        let (revision, _) = self.database.read();
+        let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
+        let tenant = Arc::new(CachedTenant::new(incarnation, Arc::new(Catalog), revision));
+        let fill = || _ = lock(&self.tenants).insert(TENANT, Arc::clone(&tenant));
+        if self.broken == Broken::Guard {
+            fill();
+        } else if !self.guard.fill(ticket, fill) && self.broken != Broken::NotKept {
+            self.answered(revision);
+        }
+        tenant
+    }
+
+    fn answered(&self, revision: u64) {
+        self.guard.invalidate(&TENANT, || {
+            if let Some(tenant) = self.tenant_at_hand() {
+                tenant.answered_at(revision);
+            }
+        });
+    }
+
+    /// As `members`: nothing when it was read at a later revision.
+    fn member(&self, tenant: &CachedTenant, revision: u64) -> Option<u64> {
+        let key = (tenant.incarnation, MEMBER);
+        let cached = lock(&self.members).get(&key).copied();
+        let entry = match cached {
+            Some(entry) => entry,
+            None => {
+                let ticket = self.guard.begin(&key);
+                let (seen_at, state) = self.database.read();
+                let entry = Entry { state, seen_at };
+                let fill = || _ = lock(&self.members).insert(key, entry);
+                match self.broken {
+                    Broken::Guard => fill(),
+                    _ => drop(self.guard.fill(ticket, fill)),
+                }
+                entry
+            }
+        };
+        (self.broken == Broken::OneState || entry.seen_at <= revision).then_some(entry.state)
+    }
+
+    /// As `committed`.
+    fn committed(&self, revision: u64) {
+        let cached = self.guard.invalidate(&TENANT, || self.tenant_at_hand());
+        let Some(tenant) = cached else { return };
+        if tenant.knows(revision) {
+            return;
+        }
+        if self.broken == Broken::Order {
+            tenant.apply(revision);
+        }
+        let key = (tenant.incarnation, MEMBER);
+        self.guard.invalidate(&key, || lock(&self.members).remove(&key));
+        if !tenant.apply(revision) {
+            self.guard.invalidate(&TENANT, || lock(&self.tenants).remove(TENANT));
+        }
+    }
+
+    /// As moka does, when it likes.
+    fn evict(&self) {
+        lock(&self.members).clear();
+        lock(&self.tenants).clear();
+    }
+}
+
+/// Who takes part. The fewer they are, the more of their interleavings are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cast {
+    /// One writer and two readers, nothing cached.
+    Few,
+    /// Two writers, whose changes a follower tells of as well, in another order, two readers, and
+    /// evictions.
+    All,
+}
+
+/// Panics when a view is not what the database held at the revision that it names, when somebody
+/// sees less than before, or when a writer does not see what it wrote.
+pub fn run(cast: Cast, broken: Broken) {
+    let database = Arc::new(Database { states: Mutex::new(vec![0]) });
+    let cache = Arc::new(Cache::new(Arc::clone(&database), broken));
+    let seen = |(revision, state): View, database: &Database, last: &mut u64| {
+        assert_eq!(state, database.at(revision), "not the state of revision {revision}");
+        assert!(revision >= *last, "back from {last} to {revision}");
+        *last = revision;
+    };
+    let (writers, looks) = match cast {
+        Cast::Few => (1, 2),
+        Cast::All => (2, 3),
+    };
+    let mut threads = Vec::new();
+    for writer in 1..=writers {
+        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
+        threads.push(shuttle::thread::spawn(move || {
+            let revision = database.commit(writer);
+            cache.committed(revision);
+            let mut last = revision;
+            seen(cache.view(), &database, &mut last);
+        }));
+    }
+    for reader in 0..2 {
+        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
+        threads.push(shuttle::thread::spawn(move || {
+            let mut last = 0;
+            // The second one asks for full consistency first.
+            for look in 0..looks {
+                let fully = reader == 1 && look == 0;
+                let view = if fully { cache.stored_view() } else { cache.view() };
+                seen(view, &database, &mut last);
+            }
+        }));
+    }
+    if cast == Cast::All {
+        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
+        threads.push(shuttle::thread::spawn(move || {
+            let (newest, _) = database.read();
+            (1..=newest).rev().for_each(|revision| cache.committed(revision));
+            cache.evict();
+        }));
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    // For good: nothing old is left behind.
+    let mut last = database.read().0;
+    seen(cache.view(), &database, &mut last);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
