@@ -24,6 +24,9 @@ pub(super) struct DevCertsArgs {
     /// A caller to make a certificate for, in files of that name; several times for several.
     #[arg(long = "client", value_name = "NAME", default_values = ["admin", "chat", "ticketing"])]
     clients: Vec<String>,
+    /// A DNS name of the server besides localhost; several times for several.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
     /// What comes before the name in the certificate's URI.
     #[arg(long, value_name = "DOMAIN", default_value = "rolegate.dev")]
     trust_domain: String,
@@ -120,11 +123,14 @@ fn make(args: &DevCertsArgs) -> Result<Vec<Output>, Failure> {
         });
         Ok(())
     };
-    let here = vec![
+    let mut here = vec![
         SanType::DnsName("localhost".try_into()?),
         SanType::IpAddress([127, 0, 0, 1].into()),
         SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()),
     ];
+    for host in &args.hosts {
+        here.push(SanType::DnsName(host.as_str().try_into()?));
+    }
     sign("server", here, ExtendedKeyUsagePurpose::ServerAuth)?;
     for name in &args.clients {
         let uri = SanType::URI(uri(args, name).try_into()?);
