@@ -116,7 +116,6 @@ fn recognize<B>(
 }
 
 /// The request with its caller, which no handler sees a credential of.
-#[expect(clippy::result_large_err, reason = "a status is what all of this module answers")]
 fn admit<B>(
     caller: Arc<Caller>,
     takes: Option<Takes>,

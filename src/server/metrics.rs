@@ -17,7 +17,7 @@ use prometheus_client::registry::Unit;
 use super::Services;
 use super::reload::AllReloads;
 use super::security::Security;
-use super::tls::Tls;
+use super::tls::{Handshakes, Tls};
 use crate::domain::decision::DecisionReason;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
@@ -299,10 +299,14 @@ struct Callers {
 
 impl Collector for Callers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let help = "Calls from nobody that is known, by what was wrong";
+        let help = "Calls whose caller could not be told, by what was wrong";
         let kind = MetricType::Counter;
         let mut lines = Lines::new(&mut encoder, "unauthenticated_calls", help, kind)?;
-        for (reason, count) in self.authenticator.refusals().counts() {
+        let counts = self.authenticator.refusals().counts();
+        if counts.iter().all(|(reason, _)| *reason != "no_credential") {
+            lines.counter([("reason", "no_credential")], 0)?;
+        }
+        for (reason, count) in counts {
             lines.counter([("reason", reason)], count)?;
         }
         let AllReloads { callers, certificates, keys } = &*self.reloads;
@@ -322,10 +326,10 @@ impl Collector for Callers {
         for (what, reloads) in all {
             lines.gauge([("what", what)], u64::from(reloads.failing.load(Ordering::Relaxed)))?;
         }
-        let Some(tls) = &self.tls else { return Ok(()) };
         let help = "TLS handshakes of gRPC connections by how they ended";
         let mut lines = Lines::new(&mut encoder, "tls_handshakes", help, MetricType::Counter)?;
-        let handshakes = &tls.handshakes;
+        let none = Handshakes::default();
+        let handshakes = self.tls.as_ref().map_or(&none, |tls| &tls.handshakes);
         for (outcome, count) in [
             ("done", &handshakes.done),
             ("failed", &handshakes.failed),

@@ -5,6 +5,7 @@
 //! wrong is for the operator: in the log, now and then, and in the metrics.
 
 mod file;
+mod issuers;
 mod jwt;
 mod keys;
 mod peer;
