@@ -1,7 +1,7 @@
 //! Figures for docs/scaling.md: what one PostgreSQL carries on this machine. Not a test, nothing here
 //! fails; run it by name, in a release build, on a machine with nothing else to do:
 //!
-//! `cargo test --release --test it figures -- --ignored --nocapture`
+//! `cargo test --release --test it figures -- --ignored --nocapture --test-threads 1`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,10 +20,16 @@ const SETTINGS: &str = "fsync = on\nautovacuum = on\nshared_buffers = 128MB\n\
     shared_preload_libraries = 'pg_stat_statements'\npg_stat_statements.max = 1000\n";
 const SECONDS: u64 = 8;
 
-#[ignore = "measures, tests nothing"]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn figures() {
-    let Some(cluster) = crate::postgres::dedicated_with(SETTINGS) else { return };
+/// Three replicas on a server of their own, with a connection to look at it.
+struct Scene {
+    cluster: Cluster,
+    database: String,
+    admin: PgConnection,
+    fleet: Fleet,
+}
+
+async fn scene() -> Option<Scene> {
+    let cluster = crate::postgres::dedicated_with(SETTINGS)?;
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     println!("{build} build, {} cores", std::thread::available_parallelism().unwrap());
     let database = cluster.create_database();
@@ -32,27 +38,44 @@ async fn figures() {
     let mut admin = cluster.admin(&database).await;
     run(&mut admin, "CREATE EXTENSION pg_stat_statements").await;
     println!("PostgreSQL {}", text(&mut admin, "SHOW server_version").await);
-
     let fleet = Fleet::start(&[url.as_str(); 3], &[], &["--admin-addr", "127.0.0.1:0"]).await;
-    let one = &fleet.clients[0];
     for number in 0..32 {
         let tenant = format!("tenant-{number}");
-        make_tenant(one, &tenant).await;
-        make_member(one, &tenant, "kim").await.unwrap();
+        make_tenant(&fleet.clients[0], &tenant).await;
+        make_member(&fleet.clients[0], &tenant, "kim").await.unwrap();
     }
+    Some(Scene { cluster, database, admin, fleet })
+}
 
+#[ignore = "measures, tests nothing"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_and_bytes() {
+    let Some(Scene { cluster, database, mut admin, fleet }) = scene().await else { return };
     idle(&cluster, &mut admin, &database).await;
-    statements(&mut admin, one).await;
-    bytes(&mut admin, one).await;
+    statements(&mut admin, &fleet.clients[0]).await;
+    bytes(&mut admin, &fleet.clients[0]).await;
     cached(&fleet).await;
+}
+
+#[ignore = "measures, tests nothing"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_per_second() {
+    let Some(Scene { cluster: _cluster, mut admin, fleet, .. }) = scene().await else { return };
     for (what, replicas, tenants) in [
         ("32 tenants, through one replica", 1, 32),
         ("32 tenants, through three replicas", 3, 32),
         ("one tenant, through one replica", 1, 1),
         ("one tenant, through three replicas", 3, 1),
     ] {
-        let done = writes(&fleet.clients[..replicas], tenants).await;
-        println!("writes/s, 32 clients, {what}: {}", done as u64 / SECONDS);
+        run(&mut admin, "SELECT pg_stat_statements_reset()").await;
+        let done = writes(&fleet.clients[..replicas], tenants).await as f64;
+        let seconds = SECONDS as f64;
+        println!("writes/s, 32 clients, {what}: {:.0}", done / seconds);
+        for (calls, _, query) in calls(&mut admin).await {
+            if query.contains("pg_current_snapshot") || query.contains("NOTIFY") {
+                println!("  with {:.1} a second, of all replicas: {query}", calls / seconds);
+            }
+        }
     }
 }
 
@@ -185,7 +208,7 @@ async fn cached(fleet: &Fleet) {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
     };
     let (before, start) = (resident(), Instant::now());
-    for batch in 0..MEMBERS / 5_000 {
+    for batch in 0..MEMBERS / 500 {
         let item = |number: usize| pb::CheckItem {
             member_id: format!("8d2c4a{number:018x}"),
             permission: "chat.view".into(),
@@ -193,7 +216,7 @@ async fn cached(fleet: &Fleet) {
         };
         let request = pb::BatchCheckRequest {
             tenant_id: "big".into(),
-            items: (batch * 5_000..(batch + 1) * 5_000).map(item).collect(),
+            items: (batch * 500..(batch + 1) * 500).map(item).collect(),
             consistency: None,
         };
         fleet.clients[1].authz.clone().batch_check(request).await.unwrap();
@@ -202,7 +225,7 @@ async fn cached(fleet: &Fleet) {
     let admin = fleet.servers[1].admin.clone().unwrap();
     let page = super::http::page(&admin, "/metrics").await;
     let bytes = page.lines().find(|line| line.starts_with("rolegate_cache_bytes ")).unwrap();
-    println!("{MEMBERS} members read into a cold cache, 5,000 a call: {filled:?}; {bytes}");
+    println!("{MEMBERS} members read into a cold cache, 500 a call: {filled:?}; {bytes}");
     println!(
         "resident memory grew by {:.0} bytes per member",
         (resident() - before) / MEMBERS as f64

@@ -269,9 +269,9 @@ impl Run {
                 Op::UpdateRole { role: dice.of(&roles).clone(), grants: some_grants(dice) }
             }
             45..57 => Op::SetTeams { member, teams: some_teams(dice) },
-            57..65 => Op::Archive(member),
-            65..74 => Op::Restore(member),
-            74..77 => Op::DeleteMember(member),
+            57..64 => Op::Archive(member),
+            64..72 => Op::Restore(member),
+            72..77 => Op::DeleteMember(member),
             77..86 if roles.len() > 1 => {
                 let role = dice.of(&roles).clone();
                 let others = roles.iter().filter(|other| **other != role);
