@@ -3,10 +3,12 @@
 mod audit;
 mod catalog;
 mod database;
+mod dev_certs;
 mod health;
 mod logs;
 mod migrate;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve gRPC.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Make the database, or bring its schema up to date.
     Migrate(migrate::MigrateArgs),
     /// Ask a server on this machine whether it is ready; for container health checks.
@@ -33,6 +35,11 @@ enum Command {
     /// Verify audit trails, and take them elsewhere.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Make tokens for callers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make an authority and certificates for trying out TLS on this machine.
+    DevCerts(dev_certs::DevCertsArgs),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -51,10 +58,12 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::serve(args).await,
+            Command::Serve(args) => serve::serve(*args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Health(args) => health::health(args).await,
             Command::Audit(command) => return Ok(audit::run(command).await),
+            Command::Token(command) => token::run(command),
+            Command::DevCerts(args) => dev_certs::run(&args),
             Command::Catalog(command) => catalog::run(command).await,
         }
         .map(|()| ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::server::{self, CatalogFile, Config, Listeners};
+use rolegate::server::{self, CatalogFile, Config, Listeners, TlsFiles};
 use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
@@ -41,6 +41,36 @@ impl FromStr for AdminAddr {
     }
 }
 
+/// How to encrypt.
+#[derive(Debug, Args)]
+struct TlsArgs {
+    /// The server's certificate and what leads to its authority, in PEM. Read again when it changes,
+    /// as the other two are.
+    #[arg(long, env = "ROLEGATE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, env = "ROLEGATE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities of client certificates, in PEM. With it, certificates are asked for; a caller
+    /// without one may prove itself by a token.
+    #[arg(long, env = "ROLEGATE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Serve health and metrics over TLS too, with the same certificate.
+    #[arg(long, env = "ROLEGATE_ADMIN_TLS", requires = "tls_cert")]
+    admin_tls: bool,
+    /// Serve callers without TLS on other addresses than loopback, because something before this
+    /// server does TLS.
+    #[arg(long, env = "ROLEGATE_INSECURE_PLAINTEXT", conflicts_with = "tls_cert")]
+    insecure_plaintext: bool,
+}
+
+impl TlsArgs {
+    fn files(self) -> Option<TlsFiles> {
+        let TlsArgs { tls_cert, tls_key, tls_client_ca, .. } = self;
+        Some(TlsFiles { certificate: tls_cert?, key: tls_key?, client_ca: tls_client_ca })
+    }
+}
+
 /// What `serve` wants to know.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -54,6 +84,11 @@ pub(super) struct ServeArgs {
     /// A catalog besides `oqupie` and `qpien`; can be given several times.
     #[arg(long = "catalog", env = "ROLEGATE_CATALOG", value_name = "FILE", value_delimiter = ',')]
     catalogs: Vec<PathBuf>,
+    /// Who may call, how each proves who it is, and what it may do. Read again when it changes.
+    #[arg(long, env = "ROLEGATE_CALLERS", value_name = "FILE", conflicts_with = "dev")]
+    callers: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Do not authenticate callers. Refuses to listen on anything but loopback.
     #[arg(long, env = "ROLEGATE_DEV")]
     dev: bool,
@@ -115,6 +150,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         database,
         catalogs,
         dev: args.dev,
+        callers: args.callers,
+        admin_tls: args.tls.admin_tls,
+        insecure_plaintext: args.tls.insecure_plaintext,
+        tls: args.tls.files(),
         demo: args.demo,
         cache_bytes: args.cache_mib << 20,
         follow: FollowLimits {

@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod catalog;
 pub mod decision;
+pub mod document;
 pub mod grant;
 pub mod ids;
 pub mod impact;

@@ -159,6 +159,8 @@ pub enum Refusal {
     MemberNotFound(MemberId),
     /// The id is taken.
     TenantAlreadyExists(TenantId),
+    /// The caller is not for this tenant, so it may not make it.
+    TenantNotAllowed(TenantId),
     /// The id is taken.
     MemberAlreadyExists(MemberId),
     /// Another role has an equal name; `role` is that role.

@@ -1,10 +1,13 @@
 //! What comes before the fields of a message: who calls and, for mutations, on whose behalf, under
 //! which request id, and whether in earnest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
 
+use super::access::may_write;
 use super::fields::{Fields, Sound};
 use super::pb;
 use crate::domain::ids::MAX_ID_BYTES;
@@ -12,19 +15,26 @@ use crate::domain::refusal::Problem;
 use crate::service::caller::Caller;
 use crate::service::{RequestId, ServiceError, WriteContext};
 
-/// The message of a call that only reads.
-pub(super) fn read<M>(request: Request<M>) -> Result<M, Status> {
-    caller(&request)?;
-    Ok(request.into_inner())
+/// The message of a call that only reads, and who reads its fields.
+pub(super) fn read<M>(request: Request<M>) -> Result<(Fields, M), Status> {
+    let caller = caller(&request)?;
+    Ok((Fields::of_message(caller), request.into_inner()))
+}
+
+/// The message of a call that only reads, and is not about one tenant.
+pub(super) fn read_as_caller<M>(request: Request<M>) -> Result<(Arc<Caller>, M), Status> {
+    let caller = caller(&request)?;
+    Ok((caller, request.into_inner()))
 }
 
 /// The message of a mutation, without its request id, with the context to write it in.
 pub(super) fn write<M: Mutation>(
     request: Request<M>,
 ) -> Result<(Fields, Sound<WriteContext>, M), Status> {
-    let caller = caller(&request)?.name.clone();
+    let caller = caller(&request)?;
     let mut message = request.into_inner();
-    let mut fields = Fields::of_message();
+    may_write(&caller, !message.actor_id().is_empty())?;
+    let mut fields = Fields::of_message(Arc::clone(&caller));
     let actor = match message.actor_id() {
         "" => Some(None),
         _ if M::BY_PLATFORM_ONLY => fields.wrong("actor_id", Problem::ActorNotApplicable),
@@ -38,7 +48,7 @@ pub(super) fn write<M: Mutation>(
         id.map(|id| Some(RequestId { id, payload: digest(&message) }))
     };
     let context = actor.zip(request).map(|(actor, request)| WriteContext {
-        caller,
+        caller: caller.name.clone(),
         actor,
         method: M::METHOD,
         request,
@@ -49,9 +59,9 @@ pub(super) fn write<M: Mutation>(
 
 /// Authentication puts the caller into the request. Without one nothing is answered, whatever the
 /// server forgot.
-fn caller<M>(request: &Request<M>) -> Result<&Caller, Status> {
+fn caller<M>(request: &Request<M>) -> Result<Arc<Caller>, Status> {
     let nobody = || ServiceError::Internal("a request came without a caller".to_owned());
-    Ok(request.extensions().get::<Caller>().ok_or_else(nobody)?)
+    Ok(request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(nobody)?)
 }
 
 /// Equal messages have equal bytes: the generated code writes fields in order, and maps sorted.

@@ -1,8 +1,10 @@
 //! `AuthzService`.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
-use super::accept::read;
+use super::accept::{read, read_as_caller};
 use super::fields::{Fields, Path, Sound};
 use super::pb::authz_service_server::AuthzService;
 use super::watch::WatchStream;
@@ -39,10 +41,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::CheckRequest>,
     ) -> Result<Response<pb::CheckResponse>, Status> {
-        let pb::CheckRequest { tenant_id, member_id, permission, resource, consistency } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::CheckRequest { tenant_id, member_id, permission, resource, consistency },
+        ) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let question = question(&mut fields, None, member_id, permission, resource);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, question, consistency) = fields.all((tenant, question, consistency))?;
@@ -60,9 +63,8 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let pb::BatchCheckRequest { tenant_id, items, consistency } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::BatchCheckRequest { tenant_id, items, consistency }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let items = fields.at_most(MAX_BATCH, "items", items);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, items, consistency) = fields.all((tenant, items, consistency))?;
@@ -87,10 +89,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::FilterResourcesRequest>,
     ) -> Result<Response<pb::FilterResourcesResponse>, Status> {
-        let pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
         let resources = fields.at_most(MAX_BATCH, "resources", resources);
@@ -108,10 +111,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::PlanFilterRequest>,
     ) -> Result<Response<pb::PlanFilterResponse>, Status> {
-        let pb::PlanFilterRequest { tenant_id, member_id, permission, consistency } =
+        let (mut fields, pb::PlanFilterRequest { tenant_id, member_id, permission, consistency }) =
             read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
         let consistency = values::consistency(&mut fields, consistency);
@@ -126,10 +128,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ListEffectivePermissionsRequest>,
     ) -> Result<Response<pb::ListEffectivePermissionsResponse>, Status> {
-        let pb::ListEffectivePermissionsRequest { tenant_id, member_id, consistency } =
+        let (mut fields, pb::ListEffectivePermissionsRequest { tenant_id, member_id, consistency }) =
             read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, member, consistency) = fields.all((tenant, member, consistency))?;
@@ -142,16 +143,18 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ListAuthorizedMembersRequest>,
     ) -> Result<Response<pb::ListAuthorizedMembersResponse>, Status> {
-        let pb::ListAuthorizedMembersRequest {
-            tenant_id,
-            permission,
-            resource,
-            page_size,
-            page_token,
-            consistency,
-        } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::ListAuthorizedMembersRequest {
+                tenant_id,
+                permission,
+                resource,
+                page_size,
+                page_token,
+                consistency,
+            },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let permission = fields.required("permission", permission);
         let resource = values::optional_resource(&mut fields, "resource", resource);
         let consistency = values::consistency(&mut fields, consistency);
@@ -179,9 +182,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ExplainRequest>,
     ) -> Result<Response<pb::ExplainResponse>, Status> {
-        let pb::ExplainRequest { tenant_id, member_id, permission, resource } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::ExplainRequest { tenant_id, member_id, permission, resource }) =
+            read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let question = question(&mut fields, None, member_id, permission, resource);
         let (tenant, question) = fields.all((tenant, question))?;
 
@@ -195,9 +198,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<WatchStream>, Status> {
-        let query = watch::query(read(request)?)?;
-        // Whoever is let in so far may see every tenant.
-        let visible = |_: &TenantId| true;
+        let (caller, message) = read_as_caller(request)?;
+        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
+        let visible = move |tenant: &TenantId| caller.sees(tenant);
         let watching = self.watches.watch(query, visible).await?;
         Ok(Response::new(WatchStream::new(watching)))
     }

@@ -90,6 +90,8 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ActorOutranked
         | ErrorReason::ActorLacksGrant => Code::PermissionDenied,
         ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::CallerUnauthenticated => Code::Unauthenticated,
+        ErrorReason::CapabilityMissing | ErrorReason::TenantNotAllowed => Code::PermissionDenied,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
         ErrorReason::DatabaseUnavailable | ErrorReason::ServerDraining => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,

@@ -15,13 +15,12 @@ use crate::service::watch::{Delivery, MAX_TENANTS, WatchQuery, WatchedChange, Wa
 use crate::store::Touched;
 
 /// What a client wants to watch.
-pub(super) fn query(request: pb::WatchRequest) -> Result<WatchQuery, Refusal> {
+pub(super) fn query(mut fields: Fields, request: pb::WatchRequest) -> Result<WatchQuery, Refusal> {
     let pb::WatchRequest { tenant_ids, cursor } = request;
-    let mut fields = Fields::of_message();
     let path = Path::from("tenant_ids");
     let tenants = fields
         .at_most(MAX_TENANTS, path, tenant_ids)
-        .and_then(|tenants| fields.ids(path, &tenants))
+        .and_then(|tenants| fields.tenants(path, &tenants))
         .map(BTreeSet::from_iter);
     let (tenants,) = fields.all((tenants,))?;
     Ok(WatchQuery { tenants, cursor })

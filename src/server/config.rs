@@ -1,9 +1,11 @@
 //! What a server can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::tls::TlsFiles;
 use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
 
@@ -41,6 +43,14 @@ pub struct Config {
     pub catalogs: Vec<CatalogFile>,
     /// No caller authentication. Loopback only.
     pub dev: bool,
+    /// Who may call; `None`: development mode only.
+    pub callers: Option<PathBuf>,
+    /// How to encrypt; `None`: not at all, which is for loopback.
+    pub tls: Option<TlsFiles>,
+    /// Serve health and metrics over TLS too.
+    pub admin_tls: bool,
+    /// Do not encrypt even where others are on the way: something before this server does.
+    pub insecure_plaintext: bool,
     /// Fill the demo tenants, if they are not there.
     pub demo: bool,
     /// What the caches may take, in bytes.
@@ -70,6 +80,10 @@ impl Config {
             database: OpenOptions::new(database_url),
             catalogs: Vec::new(),
             dev: false,
+            callers: None,
+            tls: None,
+            admin_tls: false,
+            insecure_plaintext: false,
             demo: false,
             cache_bytes: 256 << 20,
             follow: FollowLimits::default(),

@@ -6,6 +6,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -14,9 +15,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Services;
+use super::reload::AllReloads;
+use super::security::Security;
+use super::tls::{Handshakes, Tls};
 use crate::domain::decision::DecisionReason;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
+use crate::service::authentication::Authenticator;
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
 use crate::service::watch::{EndReason, WatchCounts};
 use crate::service::refusals::RefusalCounts;
@@ -48,6 +53,15 @@ pub(super) fn of_services(
     metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
     metrics.add(Knowledge(Arc::clone(&services.cache)));
     metrics.add(Connections(store.clone()));
+}
+
+/// What is known of callers and of the files that say who they are.
+pub(super) fn of_security(metrics: &Metrics, security: &Security) {
+    metrics.add(Callers {
+        authenticator: security.authenticator(),
+        reloads: security.reloads(),
+        tls: security.tls(),
+    });
 }
 
 /// What is known of the streams of Watch.
@@ -271,6 +285,57 @@ impl Collector for Knowledge {
         let mut lines = Lines::new(&mut encoder, "standing", help, MetricType::Gauge)?;
         for one in ["current", "behind", "outage", "lost"] {
             lines.gauge([("standing", one)], u64::from(one == standing))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Callers {
+    authenticator: Arc<Authenticator>,
+    reloads: Arc<AllReloads>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Collector for Callers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Calls whose caller could not be told, by what was wrong";
+        let kind = MetricType::Counter;
+        let mut lines = Lines::new(&mut encoder, "unauthenticated_calls", help, kind)?;
+        let counts = self.authenticator.refusals().counts();
+        if counts.iter().all(|(reason, _)| *reason != "no_credential") {
+            lines.counter([("reason", "no_credential")], 0)?;
+        }
+        for (reason, count) in counts {
+            lines.counter([("reason", reason)], count)?;
+        }
+        let AllReloads { callers, certificates, keys } = &*self.reloads;
+        let all = [("callers", callers), ("certificates", certificates), ("keys", keys)];
+        let help = "Files that changed and were read again, and keys that were asked for";
+        let mut lines = Lines::new(&mut encoder, "reloads", help, MetricType::Counter)?;
+        for (what, reloads) in all {
+            for (outcome, count) in [("done", &reloads.done), ("failed", &reloads.failed)] {
+                lines.counter(
+                    [("what", what), ("outcome", outcome)],
+                    count.load(Ordering::Relaxed),
+                )?;
+            }
+        }
+        let help = "1 while what was read last cannot be used, and what was read before counts";
+        let mut lines = Lines::new(&mut encoder, "reload_failing", help, MetricType::Gauge)?;
+        for (what, reloads) in all {
+            lines.gauge([("what", what)], u64::from(reloads.failing.load(Ordering::Relaxed)))?;
+        }
+        let help = "TLS handshakes of gRPC connections by how they ended";
+        let mut lines = Lines::new(&mut encoder, "tls_handshakes", help, MetricType::Counter)?;
+        let none = Handshakes::default();
+        let handshakes = self.tls.as_ref().map_or(&none, |tls| &tls.handshakes);
+        for (outcome, count) in [
+            ("done", &handshakes.done),
+            ("failed", &handshakes.failed),
+            ("timed_out", &handshakes.timed_out),
+        ] {
+            lines.counter([("outcome", outcome)], count.load(Ordering::Relaxed))?;
         }
         Ok(())
     }

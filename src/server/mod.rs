@@ -1,23 +1,31 @@
 //! The composition root: everything is put together here, and nowhere else. [`run`] is what `main`
 //! and the tests call alike.
 
+mod callers;
 mod catalogs;
 mod config;
 mod demo;
 mod health;
 mod housekeeping;
+mod jwks;
 mod metrics;
+mod reload;
+mod security;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
-use tower::util::MapRequestLayer;
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
+pub use security::SecurityError;
+pub use tls::TlsFiles;
 
+use self::security::Security;
+
+use crate::grpc::authenticate::AuthenticateLayer;
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
 use crate::grpc::meter::{MeterLayer, RpcCounts};
 use crate::grpc::{
@@ -25,7 +33,6 @@ use crate::grpc::{
     TenantApi, TenantServiceServer,
 };
 use crate::http::{Admin, Metrics, Version};
-use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
 use crate::service::follow::Follower;
 use crate::service::members::Members;
@@ -65,18 +72,9 @@ pub enum ServeError {
     /// A catalog cannot be used.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Without caller authentication only this machine may reach it.
-    #[error(
-        "--dev serves without any authentication, so it only listens on loopback, and {0} is not: \
-         use 127.0.0.1 or [::1]"
-    )]
-    NotLoopback(std::net::SocketAddr),
-    /// There is no caller authentication yet.
-    #[error(
-        "callers cannot be authenticated by this version: start with --dev, which serves this \
-         machine only"
-    )]
-    NoAuthentication,
+    /// Callers could not be told apart, or be overheard.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// The demo could not be set up.
     #[error("the demo tenants could not be made: {0}")]
     Demo(String),
@@ -137,12 +135,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let Listeners { grpc: listener, admin: admin_listener } = listeners.into();
     let address = listener.local_addr().map_err(transport)?;
-    if !config.dev {
-        return Err(ServeError::NoAuthentication);
-    }
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(address));
-    }
+    let security = Security::start(&config, address).await?;
     // Health and metrics come first and go last, so that the start and the end can be watched too.
     let readiness = Readiness::starting();
     let admin = Arc::new(Admin {
@@ -156,7 +149,7 @@ pub async fn run(
     if let Some(listener) = admin_listener {
         let address = listener.local_addr().map_err(transport)?;
         tracing::info!(%address, "serving health and metrics");
-        background.spawn(Arc::clone(&admin).serve(listener));
+        background.spawn(Arc::clone(&admin).serve(listener, security.admin_tls(&config)));
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
@@ -182,7 +175,9 @@ pub async fn run(
     readiness.started();
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
-    tracing::warn!("development mode: whoever reaches {address} may do anything");
+    metrics::of_security(&admin.metrics, &security);
+    let (authenticator, tls) = (security.authenticator(), security.tls());
+    background.spawn(security.keep_up_to_date());
     tracing::info!(%address, "serving gRPC");
 
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
@@ -206,7 +201,7 @@ pub async fn run(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(MeterLayer::new(rpcs))
         .layer(EdgeLayer::new(limits))
-        .layer(MapRequestLayer::new(as_development_caller))
+        .layer(AuthenticateLayer::new(authenticator))
         .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
         .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
         .add_service(
@@ -218,12 +213,9 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection(configure()).build_v1().map_err(transport)?)
         .add_service(reflection(configure()).build_v1alpha().map_err(transport)?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move {
-                draining.await.ok();
-            },
-        );
+        .serve_with_incoming_shutdown(tls::incoming(listener, tls), async move {
+            draining.await.ok();
+        });
     let mut server = tokio::spawn(server);
     let served = tokio::select! {
         ended = &mut server => ended,
@@ -255,10 +247,4 @@ pub async fn run(
 
 fn transport(error: impl std::fmt::Display) -> ServeError {
     ServeError::Transport(error.to_string())
-}
-
-/// In development mode everybody is the same caller.
-fn as_development_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
-    request.extensions_mut().insert(Caller::development());
-    request
 }

@@ -5,6 +5,7 @@
 
 mod acting;
 pub mod audit;
+pub mod authentication;
 pub mod caller;
 pub mod counts;
 pub mod decide;

@@ -74,7 +74,7 @@ async fn tenant(apis: &Apis, id: &str, catalog: &str) {
 /// A request of somebody who may call.
 fn of_caller<M>(message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Caller::development());
+    request.extensions_mut().insert(Arc::new(Caller::development()));
     request
 }
 

@@ -20,8 +20,10 @@ use crate::service::watch::{EndCause, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 5] = [
+const MADE_ELSEWHERE: [ErrorReason; 7] = [
     ErrorReason::Unspecified,
+    ErrorReason::CallerUnauthenticated,
+    ErrorReason::CapabilityMissing,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
@@ -181,7 +183,8 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::CursorExpired(loss) => 21 + *loss as usize,
         Refusal::WatchStreamLimit { .. } => 24,
-        Refusal::Actor(refused) => 25 + place_of_actor_refusal(refused),
+        Refusal::Actor(refused) => 26 + place_of_actor_refusal(refused),
+        Refusal::TenantNotAllowed(_) => 25,
     }
 }
 
@@ -277,6 +280,7 @@ fn other_refusals() -> Vec<Refusal> {
         Refusal::CursorExpired(CursorLoss::Restored),
         Refusal::CursorExpired(CursorLoss::Ahead),
         Refusal::WatchStreamLimit { limit: 100 },
+        Refusal::TenantNotAllowed(tenant()),
     ]
 }
 

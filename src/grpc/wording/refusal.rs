@@ -14,9 +14,9 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
         Refusal::TenantNotFound(tenant) => {
             let message = format!(
                 "There is no tenant {} in use that this caller may see.",
-                quoted(tenant.as_str())
+                quoted(tenant.as_given())
             );
-            Said::new(ErrorReason::TenantNotFound, message).with("tenant", tenant)
+            Said::new(ErrorReason::TenantNotFound, message).with("tenant", tenant.as_given())
         }
         Refusal::RoleNotFound(role) => {
             let message = format!(
@@ -38,6 +38,15 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 quoted(tenant.as_str())
             );
             Said::new(ErrorReason::TenantAlreadyExists, message).with("tenant", tenant)
+        }
+        Refusal::TenantNotAllowed(tenant) => {
+            let message = format!(
+                "This caller may not make a tenant {}: its entry in the callers file lists the \
+                 tenants that it is for, and this is none of them. Have it added there, or use \
+                 another id.",
+                quoted(tenant.as_given())
+            );
+            Said::new(ErrorReason::TenantNotAllowed, message).with("tenant", tenant.as_given())
         }
         Refusal::MemberAlreadyExists(member) => {
             let message = format!(
@@ -203,6 +212,7 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::RoleNotFound(_)
         | Refusal::MemberNotFound(_)
         | Refusal::TenantAlreadyExists(_)
+        | Refusal::TenantNotAllowed(_)
         | Refusal::MemberAlreadyExists(_)
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }

@@ -2,6 +2,7 @@
 
 mod actors;
 mod audit;
+mod callers;
 mod command_line;
 mod delays;
 mod desk;

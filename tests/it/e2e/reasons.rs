@@ -11,8 +11,12 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 7] = [
+const ELSEWHERE: [ErrorReason; 10] = [
     ErrorReason::Unspecified,
+    // Development mode knows one caller, who may do anything: see callers/matrix.rs.
+    ErrorReason::CallerUnauthenticated,
+    ErrorReason::CapabilityMissing,
+    ErrorReason::TenantNotAllowed,
     ErrorReason::Internal,
     ErrorReason::DatabaseUnavailable,
     ErrorReason::TimedOut,

@@ -260,6 +260,10 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_cache_misses", &["kind"]),
         ("rolegate_watch_ends", &["reason"]),
         ("rolegate_standing", &["standing"]),
+        ("rolegate_unauthenticated_calls", &["reason"]),
+        ("rolegate_reloads", &["outcome", "what"]),
+        ("rolegate_reload_failing", &["what"]),
+        ("rolegate_tls_handshakes", &["outcome"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
     ]);
