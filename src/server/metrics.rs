@@ -23,8 +23,8 @@ use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::authentication::Authenticator;
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
-use crate::service::watch::{EndReason, WatchCounts};
 use crate::service::refusals::RefusalCounts;
+use crate::service::watch::{EndReason, WatchCounts};
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
