@@ -70,7 +70,9 @@ impl Inlet {
         state.waiting.push_back(delivery);
         let reader = state.reader.take();
         drop(state);
-        reader.map(Waker::wake);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         Ok(())
     }
 
@@ -87,7 +89,9 @@ impl Inlet {
         state.waiting = VecDeque::new();
         let reader = state.reader.take();
         drop(state);
-        reader.map(Waker::wake);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     /// Only the task waits here, one thing at a time, so one stored wake-up is enough.
@@ -111,7 +115,9 @@ impl Drop for Inlet {
         }
         let reader = state.reader.take();
         drop(state);
-        reader.map(Waker::wake);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
