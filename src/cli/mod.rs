@@ -58,7 +58,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::serve(*args).await,
+            Command::Serve(args) => Box::pin(serve::serve(*args)).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Health(args) => health::health(args).await,
             Command::Audit(command) => return Ok(audit::run(command).await),

@@ -124,6 +124,7 @@ macro_rules! requests {
         /// A sound request for each method. What changes something is a trial.
         fn requests(tenant: &str) -> BTreeMap<&'static str, Vec<u8>> {
             let $tenant = || tenant.to_owned();
+            #[expect(clippy::needless_update, reason = "some messages have no other fields")]
             [$((
                 $path,
                 pb::$message { $($field: $value,)* ..Default::default() }.encode_to_vec(),
