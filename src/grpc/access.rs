@@ -18,7 +18,7 @@ pub enum Takes {
     /// This capability.
     One(Capability),
     /// `admin`; or, when the message names an actor, `act`. The table only sees whether the caller
-    /// has either; the rest is [`may_write`]'s, once the message has been read.
+    /// has either; the rest is `may_write`'s, once the message has been read.
     Mutation,
 }
 
