@@ -54,6 +54,31 @@ class Server:
     def message(self, name):
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
+    def watch(self, name, /, **fields):
+        """The messages of a method whose server streams, one by one, and the call to end it with."""
+        path, method = self.methods[name]
+        same(f"{name} streams", (method.client_streaming, method.server_streaming), (False, True))
+        request = message_factory.GetMessageClass(method.input_type)
+        answer = message_factory.GetMessageClass(method.output_type)
+        stub = self.channel.unary_stream(
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        message = json_format.ParseDict(fields, request(), descriptor_pool=self.pool)
+        self.called.add(name)
+        stream = stub(message, timeout=SECONDS)
+        shown = (
+            json_format.MessageToDict(
+                one,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+                descriptor_pool=self.pool,
+            )
+            for one in stream
+        )
+        return shown, stream
+
     def call(self, name, /, **fields):
         path, method = self.methods[name]
         same(f"{name} streams", (method.client_streaming, method.server_streaming), (False, False))
@@ -195,6 +220,29 @@ def story(server):
         update_mask="name",
     )
     assigned = call("MemberService/AssignRoles", member_id="lou", role_ids=[helper["id"]])
+
+    # Whoever watches is told of it, also from a cursor on.
+    def changes(messages, wanted):
+        found, cursor = [], ""
+        while len(found) < wanted:
+            message = next(messages)
+            found, cursor = found + message["changes"], message["cursor"]
+        return found, cursor
+
+    messages, stream = server.watch("AuthzService/Watch", tenant_ids=[tenant])
+    begin = next(messages)
+    same("the first message", (begin["changes"], bool(begin["cursor"])), ([], True))
+    call("MemberService/UpdateMember", member_id="lou", team_ids=["a"], update_mask="teamIds")
+    call("RoleService/UpdateRole", role_id=helper["id"], name="Aide", update_mask="name")
+    told, cursor = changes(messages, 2)
+    same("a member's change", told[0]["members"], {"member_ids": ["lou"]})
+    same("a role's change", told[1]["roles"], {"role_ids": [helper["id"]]})
+    same("the tenants", {one["tenant_id"] for one in told}, {tenant})
+    stream.cancel()
+    messages, stream = server.watch("AuthzService/Watch", cursor=begin["cursor"])
+    same("again, from the first cursor", changes(messages, 2), (told, cursor))
+    stream.cancel()
+    call("RoleService/UpdateRole", role_id=helper["id"], name="Helper", update_mask="name")
 
     # Decisions.
     mine = {"id": "1", "assignees": {"ids": ["lou"]}, "teams": {"ids": []}}

@@ -30,12 +30,13 @@ pub(crate) async fn tell(office: &mut Office, story: &mut Story) -> Result<(), F
     is_edited(office, story, &night).await?;
     is_previewed(office, story, &night).await?;
     is_deleted(office, story, &night).await?;
+    acts_for_itself(office, story).await?;
     keeps_its_owner(office, story).await?;
 
     story.chapter("OQUPIE: the audit trail, newest first");
     let methods = office.show_audit(story).await?;
     story.tell(
-        "One line for each change, none for a refusal",
+        "One line for each change, and for what a member was refused",
         &format!("{} changes", methods.len()),
         methods.last().is_some_and(|method| method == "TenantService/CreateTenant")
             && methods.iter().filter(|method| *method == "RoleService/DeleteRole").count() == 1,
@@ -206,6 +207,20 @@ async fn is_deleted(office: &mut Office, story: &mut Story, night: &str) -> Resu
     story.tell(action, &format!("{custom} custom roles"), custom == 4);
     let answer = office.create("Weekend", grants(&["customer.edit"])).await;
     story.refused("but no new one is made", answer, "CUSTOM_ROLE_LIMIT");
+    Ok(())
+}
+
+/// The service says on whose behalf it calls, and leaves to Rolegate what that member may do.
+async fn acts_for_itself(office: &mut Office, story: &mut Story) -> Result<(), Failure> {
+    story.chapter("OQUPIE: Henry, an admin, sits in front of the page himself");
+    office.assign_as("henry", "jack", "pro_agent").await?;
+    story.tell("Henry makes Jack a pro agent", "done", true);
+    let answer = office.assign_as("henry", "henry", "owner").await;
+    story.refused("Henry makes himself an owner", answer, "ACTOR_IS_SUBJECT");
+    let answer = office.assign_as("henry", "jack", "owner").await;
+    story.refused("Henry makes Jack an owner", answer, "OWNER_REQUIRED");
+    let answer = office.assign_as("jack", "ivy", "pro_agent").await;
+    story.refused("Jack makes Ivy a pro agent", answer, "ACTOR_NOT_PERMITTED");
     Ok(())
 }
 

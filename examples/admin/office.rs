@@ -201,6 +201,23 @@ impl Office {
         self.rolegate.members.assign_roles(request).await
     }
 
+    /// On behalf of another member, rather than the service's own.
+    pub(crate) async fn assign_as(
+        &mut self,
+        actor: &str,
+        member: &str,
+        role: &str,
+    ) -> Answer<pb::AssignRolesResponse> {
+        let request = pb::AssignRolesRequest {
+            tenant_id: self.tenant.clone(),
+            member_id: member.to_owned(),
+            role_ids: strings(&[role]),
+            actor_id: actor.to_owned(),
+            ..Default::default()
+        };
+        self.rolegate.members.assign_roles(request).await
+    }
+
     pub(crate) async fn archive(&mut self, member: &str) -> Answer<pb::ArchiveMemberResponse> {
         let request = pb::ArchiveMemberRequest {
             tenant_id: self.tenant.clone(),
@@ -259,8 +276,15 @@ impl Office {
         let events = self.rolegate.roles.list_audit_events(request).await?.into_inner().events;
         for event in &events {
             let (revision, method) = (event.revision, &event.method);
-            let about = show_subject(event);
-            story.say(format!("{revision:>3}  by {:<4} {method:<34} {about}", event.caller));
+            let mut about = show_subject(event);
+            if !event.refusal.is_empty() {
+                about = format!("{about}: {}", event.refusal);
+            }
+            let by = match event.actor_id.as_str() {
+                "" => &event.caller,
+                actor => actor,
+            };
+            story.say(format!("{revision:>3}  by {by:<5} {method:<34} {about}"));
         }
         Ok(events.into_iter().map(|event| event.method).collect())
     }

@@ -4,6 +4,7 @@
 
 mod columns;
 mod m0001_initial;
+mod m0002_audit_chain;
 
 use sea_orm_migration::async_trait::async_trait;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbErr, EntityTrait};
@@ -20,7 +21,7 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_initial::Migration)]
+        vec![Box::new(m0001_initial::Migration), Box::new(m0002_audit_chain::Migration)]
     }
 }
 

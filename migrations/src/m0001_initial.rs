@@ -244,17 +244,26 @@ async fn identify(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         // Nothing was trimmed so far.
         ("trimmed", "0:0".to_owned()),
     ] {
-        let mut insert = Query::insert();
-        insert.into_table("meta").columns(["key", "value"]);
-        insert
-            .values([key.into(), value.into()])
-            .map_err(|error| DbErr::Migration(error.to_string()))?;
-        manager.execute(insert).await?;
+        remember(manager, key, value).await?;
     }
     Ok(())
 }
 
-fn random_hex<const BYTES: usize>() -> Result<String, DbErr> {
+/// Adds to what the database says about itself.
+pub(crate) async fn remember(
+    manager: &SchemaManager<'_>,
+    key: &'static str,
+    value: String,
+) -> Result<(), DbErr> {
+    let mut insert = Query::insert();
+    insert.into_table("meta").columns(["key", "value"]);
+    insert
+        .values([key.into(), value.into()])
+        .map_err(|error| DbErr::Migration(error.to_string()))?;
+    manager.execute(insert).await
+}
+
+pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, DbErr> {
     let mut bytes = [0_u8; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| {
         DbErr::Migration(format!("the operating system gives no random bytes: {error}"))
@@ -262,7 +271,7 @@ fn random_hex<const BYTES: usize>() -> Result<String, DbErr> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn key(columns: &[&'static str]) -> IndexCreateStatement {
+pub(crate) fn key(columns: &[&'static str]) -> IndexCreateStatement {
     let mut key = Index::create();
     for column in columns {
         key.col(*column);
@@ -287,7 +296,7 @@ fn of_member(table: &'static str) -> ForeignKeyCreateStatement {
         .take()
 }
 
-fn index(
+pub(crate) fn index(
     name: &'static str,
     table: &'static str,
     columns: &[&'static str],

@@ -1,10 +1,10 @@
 //! Which database, and how patient to be with it: the same for every command that needs one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::store::OpenOptions;
+use rolegate::store::{AuditKey, AuditKeyChoice, OpenOptions};
 
 use super::Failure;
 
@@ -49,6 +49,13 @@ pub(super) struct DatabaseArgs {
     /// PostgreSQL: how long a transaction may do nothing before the server ends it, in milliseconds.
     #[arg(long, env = "ROLEGATE_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS", value_name = "MS", default_value_t = 10_000, value_parser = milliseconds())]
     database_idle_transaction_timeout_ms: u64,
+    /// A file with the key that audit trails are chained with: at least 32 random bytes. A line break
+    /// at its end does not count.
+    ///
+    /// `openssl rand -hex 32` makes one. Without it a key is used that is kept in the database, so
+    /// whoever can read the database could make a trail that looks sound.
+    #[arg(long, env = "ROLEGATE_AUDIT_KEY_FILE", value_name = "FILE")]
+    audit_key_file: Option<PathBuf>,
 }
 
 fn milliseconds() -> clap::builder::RangedU64ValueParser {
@@ -57,11 +64,18 @@ fn milliseconds() -> clap::builder::RangedU64ValueParser {
 }
 
 impl DatabaseArgs {
+    /// What the audit trail is chained with.
+    pub(super) fn audit_key(&self) -> Result<AuditKeyChoice, Failure> {
+        let key = self.audit_key_file.as_deref().map(read_audit_key).transpose()?;
+        Ok(key.map_or(AuditKeyChoice::Database, AuditKeyChoice::Given))
+    }
+
     /// How to open it.
     ///
     /// # Errors
     /// When a password is where everybody on the machine can see it, or there are two of them.
     pub(super) fn options(self) -> Result<OpenOptions, Failure> {
+        let audit_key = self.audit_key()?;
         let milliseconds = Duration::from_millis;
         let from_flag = self.database_url.is_some();
         let url = match self.database_url {
@@ -85,6 +99,7 @@ impl DatabaseArgs {
             (None, password) => password,
         };
         let options = OpenOptions {
+            audit_key,
             password,
             connections: self.database_connections,
             acquire_timeout: milliseconds(self.database_acquire_timeout_ms),
@@ -106,10 +121,20 @@ impl DatabaseArgs {
     }
 }
 
+/// The audit key in a file.
+pub(super) fn read_audit_key(file: &Path) -> Result<AuditKey, Failure> {
+    let content = std::fs::read(file).map_err(|error| {
+        format!("the audit key file {} cannot be read: {error}", file.display())
+    })?;
+    AuditKey::from_file(&content)
+        .map_err(|bad| format!("the audit key in {} is too short: {bad}", file.display()).into())
+}
+
 /// How to look at a database that a flag names, without changing it.
 pub(super) fn to_look_at(url: &str) -> Result<OpenOptions, Failure> {
     let password = environment(PASSWORD)?;
-    let options = OpenOptions { migrate: false, password, ..OpenOptions::new(url) };
+    let audit_key = AuditKeyChoice::None;
+    let options = OpenOptions { migrate: false, audit_key, password, ..OpenOptions::new(url) };
     refuse_password_in_flag(&options)?;
     Ok(options)
 }

@@ -1,7 +1,7 @@
 //! `rolegate migrate`.
 
 use clap::Args;
-use rolegate::store::{OpenOptions, SqlStore};
+use rolegate::store::{AuditKeyChoice, OpenOptions, SqlStore};
 
 use super::Failure;
 use super::database::DatabaseArgs;
@@ -22,7 +22,11 @@ pub(super) struct MigrateArgs {
 /// Opening with `migrate` set is all it takes, however many do so at once.
 pub(super) async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
     let after_restore = args.after_restore;
-    let options = OpenOptions { migrate: true, after_restore, ..args.database.options()? };
+    let mut options = OpenOptions { migrate: true, after_restore, ..args.database.options()? };
+    if options.audit_key == AuditKeyChoice::Database {
+        // The servers say which key they go on with.
+        options.audit_key = AuditKeyChoice::None;
+    }
     let store = SqlStore::open(&options).await?;
     let identity = store.identity().clone();
     store.close().await;

@@ -1,11 +1,14 @@
 //! The command line. Every flag can also be given as `ROLEGATE_...` in the environment.
 
+mod audit;
 mod catalog;
 mod database;
+mod dev_certs;
 mod health;
 mod logs;
 mod migrate;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -24,11 +27,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve gRPC.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Make the database, or bring its schema up to date.
     Migrate(migrate::MigrateArgs),
     /// Ask a server on this machine whether it is ready; for container health checks.
     Health(health::HealthArgs),
+    /// Verify audit trails, and take them elsewhere.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Make tokens for callers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Make an authority and certificates for trying out TLS on this machine.
+    DevCerts(dev_certs::DevCertsArgs),
     /// Look at catalogs: what permissions and default roles a product has.
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -47,16 +58,17 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::serve(args).await,
+            Command::Serve(args) => Box::pin(serve::serve(*args)).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Health(args) => health::health(args).await,
+            Command::Audit(command) => return Ok(audit::run(command).await),
+            Command::Token(command) => token::run(command),
+            Command::DevCerts(args) => dev_certs::run(&args),
             Command::Catalog(command) => catalog::run(command).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
-    }
+    ended.unwrap_or_else(|error: Failure| fail(&error.to_string()))
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::server::{self, CatalogFile, Config, Listeners};
+use rolegate::server::{self, CatalogFile, Config, Listeners, TlsFiles};
+use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
 
@@ -40,6 +41,36 @@ impl FromStr for AdminAddr {
     }
 }
 
+/// How to encrypt.
+#[derive(Debug, Args)]
+struct TlsArgs {
+    /// The server's certificate and what leads to its authority, in PEM. Read again when it changes,
+    /// as the other two are.
+    #[arg(long, env = "ROLEGATE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, env = "ROLEGATE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities of client certificates, in PEM. With it, certificates are asked for; a caller
+    /// without one may prove itself by a token.
+    #[arg(long, env = "ROLEGATE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Serve health and metrics over TLS too, with the same certificate.
+    #[arg(long, env = "ROLEGATE_ADMIN_TLS", requires = "tls_cert")]
+    admin_tls: bool,
+    /// Serve callers without TLS on other addresses than loopback, because something before this
+    /// server does TLS.
+    #[arg(long, env = "ROLEGATE_INSECURE_PLAINTEXT", conflicts_with = "tls_cert")]
+    insecure_plaintext: bool,
+}
+
+impl TlsArgs {
+    fn files(self) -> Option<TlsFiles> {
+        let TlsArgs { tls_cert, tls_key, tls_client_ca, .. } = self;
+        Some(TlsFiles { certificate: tls_cert?, key: tls_key?, client_ca: tls_client_ca })
+    }
+}
+
 /// What `serve` wants to know.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -53,6 +84,11 @@ pub(super) struct ServeArgs {
     /// A catalog besides `oqupie` and `qpien`; can be given several times.
     #[arg(long = "catalog", env = "ROLEGATE_CATALOG", value_name = "FILE", value_delimiter = ',')]
     catalogs: Vec<PathBuf>,
+    /// Who may call, how each proves who it is, and what it may do. Read again when it changes.
+    #[arg(long, env = "ROLEGATE_CALLERS", value_name = "FILE", conflicts_with = "dev")]
+    callers: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Do not authenticate callers. Refuses to listen on anything but loopback.
     #[arg(long, env = "ROLEGATE_DEV")]
     dev: bool,
@@ -69,6 +105,16 @@ pub(super) struct ServeArgs {
     /// How long to go on deciding from what is cached when the database does not answer, in seconds.
     #[arg(long, env = "ROLEGATE_OUTAGE_GRACE", default_value_t = 60)]
     outage_grace: u64,
+    /// How many Watch streams may be open at the same time.
+    #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_watch_streams: u32,
+    /// How long a Watch stream is silent before its client gets a heartbeat, in seconds.
+    #[arg(long, env = "ROLEGATE_WATCH_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    watch_heartbeat: u64,
+    /// How long a Watch client may not read while there are changes for it, in seconds, before it is
+    /// disconnected.
+    #[arg(long, env = "ROLEGATE_WATCH_PATIENCE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    watch_patience: u64,
     /// Delete audit events that are older than this many days. 0: keep them for good.
     #[arg(long, env = "ROLEGATE_AUDIT_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
     audit_retention_days: u32,
@@ -104,12 +150,22 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         database,
         catalogs,
         dev: args.dev,
+        callers: args.callers,
+        admin_tls: args.tls.admin_tls,
+        insecure_plaintext: args.tls.insecure_plaintext,
+        tls: args.tls.files(),
         demo: args.demo,
         cache_bytes: args.cache_mib << 20,
         follow: FollowLimits {
             staleness: Duration::from_millis(args.max_staleness_ms),
             outage_grace: Duration::from_secs(args.outage_grace),
             ..FollowLimits::default()
+        },
+        watch: WatchLimits {
+            streams: args.max_watch_streams as usize,
+            heartbeat: Duration::from_secs(args.watch_heartbeat),
+            patience: Duration::from_secs(args.watch_patience),
+            ..WatchLimits::default()
         },
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),

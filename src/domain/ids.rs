@@ -106,6 +106,31 @@ id! {
     RoleId
 }
 
+impl TenantId {
+    /// Stands before the id of a tenant that a caller may not see. No id begins with it, because it
+    /// is a control character, so what it makes of an id leads to nothing in any table or cache.
+    const ELSEWHERE: char = '\u{1}';
+
+    /// An id under which there is nothing, for a caller for whom this tenant does not exist:
+    /// whatever is done with it ends as it would with a tenant that nobody has made.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Self {
+        Self::trusted(&format!("{}{self}", Self::ELSEWHERE))
+    }
+
+    /// Whether [`TenantId::out_of_reach`] made it.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        self.0.starts_with(Self::ELSEWHERE)
+    }
+
+    /// The id as the caller wrote it: for messages, and for nothing else.
+    #[must_use]
+    pub fn as_given(&self) -> &str {
+        self.0.strip_prefix(Self::ELSEWHERE).unwrap_or(&self.0)
+    }
+}
+
 impl RoleId {
     /// A new id for a custom role.
     #[must_use]
@@ -117,6 +142,22 @@ impl RoleId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_out_of_reach_is_nobodys_and_reads_as_given() {
+        let longest = "x".repeat(MAX_ID_BYTES);
+        for id in ["acme", " ", longest.as_str()] {
+            let given = TenantId::parse(id).unwrap();
+            let elsewhere = given.out_of_reach();
+            assert!(!given.is_out_of_reach() && elsewhere.is_out_of_reach());
+            assert_eq!((given.as_given(), elsewhere.as_given()), (id, id));
+            assert_ne!(elsewhere, given);
+            // Neither spelling of it can be the id of a tenant.
+            for spelled in [elsewhere.as_str(), &elsewhere.to_string()] {
+                assert!(TenantId::parse(spelled).is_err(), "{spelled:?}");
+            }
+        }
+    }
 
     #[test]
     fn an_id_is_taken_as_it_is_or_refused() {

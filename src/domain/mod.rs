@@ -1,10 +1,13 @@
 //! Roles and decisions, pure and synchronous: no database, no network, no clock of its own. A
 //! reader understands the product from here alone.
 //!
-//! Start with [`decision`], then [`role`] and [`grant`], then [`catalog`].
+//! Start with [`decision`], then [`role`] and [`grant`], then [`catalog`]; [`actor`] has who may
+//! administer what.
 
+pub mod actor;
 pub mod catalog;
 pub mod decision;
+pub mod document;
 pub mod grant;
 pub mod ids;
 pub mod impact;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::actor::ActorRefusal;
 use super::grant::GrantProblem;
 use super::ids::{MemberId, RoleId, TenantId};
 
@@ -98,6 +99,8 @@ pub enum Problem {
     ConsistencyTokenForeign,
     /// Of other tenants only.
     ConsistencyTokenOtherTenant,
+    /// Not a cursor of a Watch on this database.
+    CursorInvalid,
     /// Not the text that must be sent back.
     Confirmation {
         /// The text.
@@ -105,6 +108,8 @@ pub enum Problem {
     },
     /// The role being deleted.
     ReassignmentToItself,
+    /// No member can do this: it is the platform's business.
+    ActorNotApplicable,
 }
 
 impl Violation {
@@ -112,6 +117,32 @@ impl Violation {
     #[must_use]
     pub fn new(field: impl Into<String>, problem: Problem) -> Self {
         Violation { field: field.into(), problem }
+    }
+}
+
+/// Why a Watch cannot go on from a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CursorLoss {
+    /// Changes behind it have been deleted, being old.
+    Trimmed,
+    /// A backup was restored since: what came before is another history.
+    Restored,
+    /// The database has not come that far: it was restored without being told.
+    Ahead,
+}
+
+impl CursorLoss {
+    /// Every kind, in the order of declaration.
+    pub const ALL: [CursorLoss; 3] = [CursorLoss::Trimmed, CursorLoss::Restored, CursorLoss::Ahead];
+
+    /// A stable name, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CursorLoss::Trimmed => "trimmed",
+            CursorLoss::Restored => "restored",
+            CursorLoss::Ahead => "ahead",
+        }
     }
 }
 
@@ -128,6 +159,8 @@ pub enum Refusal {
     MemberNotFound(MemberId),
     /// The id is taken.
     TenantAlreadyExists(TenantId),
+    /// The caller is not for this tenant, so it may not make it.
+    TenantNotAllowed(TenantId),
     /// The id is taken.
     MemberAlreadyExists(MemberId),
     /// Another role has an equal name; `role` is that role.
@@ -206,8 +239,15 @@ pub enum Refusal {
         /// How many there are.
         current: u64,
     },
-    /// Actors come with a later version.
-    ActorNotSupported,
+    /// A Watch cannot go on from its cursor.
+    CursorExpired(CursorLoss),
+    /// As many clients watch as the server allows.
+    WatchStreamLimit {
+        /// How many that is.
+        limit: usize,
+    },
+    /// The member on whose behalf it was asked may not do it.
+    Actor(ActorRefusal),
 }
 
 impl Refusal {

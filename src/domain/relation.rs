@@ -165,6 +165,12 @@ impl RelationSet {
         RelationSet(self.0 & other.0)
     }
 
+    /// Relations in this one that are not in the other.
+    #[must_use]
+    pub const fn minus(self, other: RelationSet) -> Self {
+        RelationSet(self.0 & !other.0)
+    }
+
     /// Whether there is no relation in it.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -1,17 +1,21 @@
 //! `AuthzService`.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
-use super::accept::read;
+use super::accept::{read, read_as_caller};
 use super::fields::{Fields, Path, Sound};
 use super::pb::authz_service_server::AuthzService;
-use super::{authz_show, item_error, pb, show, values};
+use super::watch::WatchStream;
+use super::{authz_show, item_error, pb, show, values, watch};
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::{Problem, Violation};
 use crate::domain::resource::Resource;
 use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
 use crate::service::page::Page;
 use crate::service::roles::Roles;
+use crate::service::watch::Watches;
 use crate::service::who::Authorized;
 use crate::store::DecisionSource;
 
@@ -20,13 +24,14 @@ use crate::store::DecisionSource;
 pub struct AuthzApi<S> {
     decisions: Decisions<S>,
     roles: Roles,
+    watches: Watches,
 }
 
 impl<S: DecisionSource> AuthzApi<S> {
     /// Serves these use cases; `roles` has those that always ask the database.
     #[must_use]
-    pub fn new(decisions: Decisions<S>, roles: Roles) -> Self {
-        AuthzApi { decisions, roles }
+    pub fn new(decisions: Decisions<S>, roles: Roles, watches: Watches) -> Self {
+        AuthzApi { decisions, roles, watches }
     }
 }
 
@@ -36,10 +41,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::CheckRequest>,
     ) -> Result<Response<pb::CheckResponse>, Status> {
-        let pb::CheckRequest { tenant_id, member_id, permission, resource, consistency } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::CheckRequest { tenant_id, member_id, permission, resource, consistency },
+        ) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let question = question(&mut fields, None, member_id, permission, resource);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, question, consistency) = fields.all((tenant, question, consistency))?;
@@ -57,9 +63,8 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let pb::BatchCheckRequest { tenant_id, items, consistency } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::BatchCheckRequest { tenant_id, items, consistency }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let items = fields.at_most(MAX_BATCH, "items", items);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, items, consistency) = fields.all((tenant, items, consistency))?;
@@ -84,10 +89,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::FilterResourcesRequest>,
     ) -> Result<Response<pb::FilterResourcesResponse>, Status> {
-        let pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
         let resources = fields.at_most(MAX_BATCH, "resources", resources);
@@ -105,10 +111,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::PlanFilterRequest>,
     ) -> Result<Response<pb::PlanFilterResponse>, Status> {
-        let pb::PlanFilterRequest { tenant_id, member_id, permission, consistency } =
+        let (mut fields, pb::PlanFilterRequest { tenant_id, member_id, permission, consistency }) =
             read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
         let consistency = values::consistency(&mut fields, consistency);
@@ -123,10 +128,9 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ListEffectivePermissionsRequest>,
     ) -> Result<Response<pb::ListEffectivePermissionsResponse>, Status> {
-        let pb::ListEffectivePermissionsRequest { tenant_id, member_id, consistency } =
+        let (mut fields, pb::ListEffectivePermissionsRequest { tenant_id, member_id, consistency }) =
             read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, member, consistency) = fields.all((tenant, member, consistency))?;
@@ -139,16 +143,18 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ListAuthorizedMembersRequest>,
     ) -> Result<Response<pb::ListAuthorizedMembersResponse>, Status> {
-        let pb::ListAuthorizedMembersRequest {
-            tenant_id,
-            permission,
-            resource,
-            page_size,
-            page_token,
-            consistency,
-        } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::ListAuthorizedMembersRequest {
+                tenant_id,
+                permission,
+                resource,
+                page_size,
+                page_token,
+                consistency,
+            },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let permission = fields.required("permission", permission);
         let resource = values::optional_resource(&mut fields, "resource", resource);
         let consistency = values::consistency(&mut fields, consistency);
@@ -176,14 +182,27 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::ExplainRequest>,
     ) -> Result<Response<pb::ExplainResponse>, Status> {
-        let pb::ExplainRequest { tenant_id, member_id, permission, resource } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::ExplainRequest { tenant_id, member_id, permission, resource }) =
+            read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let question = question(&mut fields, None, member_id, permission, resource);
         let (tenant, question) = fields.all((tenant, question))?;
 
         let answer = self.roles.explain(&tenant, &question).await?;
         Ok(Response::new(authz_show::explained(answer)))
+    }
+
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        let (caller, message) = read_as_caller(request)?;
+        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
+        let visible = move |tenant: &TenantId| caller.sees(tenant);
+        let watching = self.watches.watch(query, visible).await?;
+        Ok(Response::new(WatchStream::new(watching)))
     }
 }
 

@@ -122,12 +122,7 @@ fn explained(bare: &Status, limits: EdgeLimits) -> Option<Status> {
         Code::Ok => return None,
         // Without a message it comes from the router, else from a service that knows the method
         // and not, say, the compression; the caller needs the code to see that.
-        Code::Unimplemented if said.is_empty() => refuse(
-            ErrorReason::MethodNotFound,
-            "This server has no such method. Compare the client's version of the API with the \
-             server's; reflection lists what there is.",
-            &[],
-        ),
+        Code::Unimplemented if said.is_empty() => no_such_method(),
         Code::Unimplemented => malformed(Code::Unimplemented, said),
         Code::OutOfRange | Code::ResourceExhausted => refuse(
             ErrorReason::MessageTooLarge,
@@ -145,6 +140,16 @@ fn explained(bare: &Status, limits: EdgeLimits) -> Option<Status> {
         Code::Cancelled | Code::DeadlineExceeded => timed_out(limits.time),
         _ => return None,
     })
+}
+
+/// For a path that leads nowhere.
+pub(super) fn no_such_method() -> Status {
+    refuse(
+        ErrorReason::MethodNotFound,
+        "This server has no such method. Compare the client's version of the API with the \
+         server's; reflection lists what there is.",
+        &[],
+    )
 }
 
 /// What tonic says when it cannot make a message out of what came.

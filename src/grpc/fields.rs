@@ -1,9 +1,11 @@
 //! Parsing at the edge: every violation of a message is collected, and all are returned at once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::domain::ids::{IdError, MAX_ID_BYTES, MemberId, RoleId, TeamId, TenantId};
 use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
+use crate::service::caller::Caller;
 
 /// The most violations that are kept of one message. A message of a few bytes per id could
 /// otherwise make us hold, and answer with, many times its size.
@@ -56,15 +58,18 @@ pub(super) type Sound<T> = Option<T>;
 pub(super) struct Fields {
     violations: Vec<Violation>,
     limit: usize,
+    /// `None`: of an item, which names no tenant.
+    caller: Option<Arc<Caller>>,
 }
 
 impl Fields {
-    pub(super) fn of_message() -> Self {
-        Fields { violations: Vec::new(), limit: MAX_VIOLATIONS }
+    /// Of a message of this caller.
+    pub(super) fn of_message(caller: Arc<Caller>) -> Self {
+        Fields { violations: Vec::new(), limit: MAX_VIOLATIONS, caller: Some(caller) }
     }
 
     pub(super) fn of_item() -> Self {
-        Fields { violations: Vec::new(), limit: MAX_ITEM_VIOLATIONS }
+        Fields { violations: Vec::new(), limit: MAX_ITEM_VIOLATIONS, caller: None }
     }
 
     /// Records a violation.
@@ -73,6 +78,28 @@ impl Fields {
             self.violations.push(Violation::new(path.into().to_string(), problem));
         }
         None
+    }
+
+    /// The tenant that the message is about, as far as its caller reaches. There is no other way to
+    /// get one out of a message.
+    pub(super) fn tenant<'p>(&mut self, path: impl Into<Path<'p>>, text: &str) -> Sound<TenantId> {
+        match TenantId::parse(text) {
+            Ok(id) => Some(match &self.caller {
+                Some(caller) => caller.reach(&id).into_owned(),
+                None => id.out_of_reach(),
+            }),
+            Err(error) => self.wrong(path, id_problem(error)),
+        }
+    }
+
+    /// The same for a list.
+    pub(super) fn tenants<'p>(
+        &mut self,
+        path: impl Into<Path<'p>>,
+        texts: &[String],
+    ) -> Sound<Vec<TenantId>> {
+        let path = path.into();
+        self.each(texts, |fields, index, text| fields.tenant(path.at(index), text))
     }
 
     /// An id that must be there.
@@ -183,7 +210,7 @@ fn id_problem(error: IdError) -> Problem {
     }
 }
 
-/// The kinds of id.
+/// The kinds of id; for tenants see [`Fields::tenant`].
 pub(super) trait Id: Sized {
     fn parse(text: &str) -> Result<Self, IdError>;
 }
@@ -197,7 +224,7 @@ macro_rules! ids {
         })*
     };
 }
-ids!(TenantId, MemberId, TeamId, RoleId);
+ids!(MemberId, TeamId, RoleId);
 
 /// Several values, each sound or not.
 pub(super) trait All {

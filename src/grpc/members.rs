@@ -60,7 +60,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let roles = fields.ids("role_ids", &role_ids);
         let teams = fields.ids("team_ids", &team_ids);
@@ -79,9 +79,8 @@ impl MemberService for MemberApi {
         &self,
         request: Request<pb::GetMemberRequest>,
     ) -> Result<Response<pb::GetMemberResponse>, Status> {
-        let pb::GetMemberRequest { tenant_id, member_id } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::GetMemberRequest { tenant_id, member_id }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let (tenant, member) = fields.all((tenant, member))?;
 
@@ -93,10 +92,11 @@ impl MemberService for MemberApi {
         &self,
         request: Request<pb::ListMembersRequest>,
     ) -> Result<Response<pb::ListMembersResponse>, Status> {
-        let pb::ListMembersRequest { tenant_id, role_id, team_id, status, page_size, page_token } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::ListMembersRequest { tenant_id, role_id, team_id, status, page_size, page_token },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let role: Sound<Option<RoleId>> = fields.optional_id("role_id", &role_id);
         let team = fields.optional_id("team_id", &team_id);
         let status = values::member_status(&mut fields, "status", status);
@@ -126,7 +126,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let teams = fields.ids("team_ids", &team_ids);
         // The teams are all that there is to change, so a sound mask names them.
@@ -157,7 +157,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let roles = fields.ids("role_ids", &role_ids);
         let (context, tenant, member, roles) = fields.all((context, tenant, member, roles))?;
@@ -184,7 +184,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
 
         let status = MemberStatus::Archived;
@@ -209,7 +209,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
 
         let status = MemberStatus::Active;
@@ -234,7 +234,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let (context, tenant, member) = fields.all((context, tenant, member))?;
         let etag = values::given(etag);
@@ -259,7 +259,7 @@ impl MemberService for MemberApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let members = fields.at_most(MAX_BATCH, "members", members);
         let mode = values::enumeration(&mut fields, "mode", mode);
         let (context, tenant, members, mode) = fields.all((context, tenant, members, mode))?;
@@ -271,12 +271,13 @@ impl MemberService for MemberApi {
         let batch = Batch { items: items.collect(), mode, archive_absent };
 
         let Written { value, token } = self.members.upsert(context, &tenant, batch).await?;
-        let BatchResult { items, archived, kept_owners, absent_unknown } = value;
+        let BatchResult { items, archived, kept_owners, kept_from_actor, absent_unknown } = value;
         Ok(Response::new(pb::BatchUpsertMembersResponse {
             results: items.into_iter().map(show_outcome).collect(),
             archived_member_ids: show::member_ids(&archived),
             kept_owner_ids: show::member_ids(&kept_owners),
             absent_not_archived: absent_unknown,
+            kept_member_ids: show::member_ids(&kept_from_actor),
             consistency_token: token.unwrap_or_default(),
         }))
     }

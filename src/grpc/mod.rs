@@ -4,10 +4,13 @@
 //! - `fields` and `values` parse; `accept` finds the caller and what every mutation shares.
 //! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
 //! - [`status`] makes statuses; what they say is in `wording`.
+//! - [`authenticate`] finds out who calls, and [`access`] has what each method takes of its caller.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
 
 mod accept;
+pub mod access;
+pub mod authenticate;
 mod authz;
 mod authz_show;
 pub mod edge;
@@ -23,6 +26,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watch;
 mod wording;
 
 pub use authz::AuthzApi;

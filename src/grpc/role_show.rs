@@ -166,12 +166,11 @@ pub(super) fn preview(answer: Answer<Preview>) -> pb::PreviewRoleChangeResponse 
 }
 
 pub(super) fn event(event: AuditEvent) -> pb::AuditEvent {
-    // Only what an actor was refused has a refusal, and there are no actors yet.
-    let AuditEvent { seq, revision, entry, refusal: _, size: _ } = event;
+    let AuditEvent { number, revision, entry, refusal, size: _ } = event;
     let AuditEntry { at, caller, actor, method, request_id, roles, members, before, after } = entry;
     let json = |value: Option<serde_json::Value>| value.map(|value| value.to_string());
     pb::AuditEvent {
-        sequence: seq,
+        sequence: number,
         revision,
         time: Some(show::time(at)),
         caller,
@@ -182,5 +181,6 @@ pub(super) fn event(event: AuditEvent) -> pb::AuditEvent {
         member_ids: show::member_ids(&members),
         before_json: json(before).unwrap_or_default(),
         after_json: json(after).unwrap_or_default(),
+        refusal: refusal.unwrap_or_default(),
     }
 }

@@ -36,9 +36,8 @@ impl RoleService for RoleApi {
         &self,
         request: Request<pb::ListPermissionsRequest>,
     ) -> Result<Response<pb::ListPermissionsResponse>, Status> {
-        let pb::ListPermissionsRequest { tenant_id, language_code } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::ListPermissionsRequest { tenant_id, language_code }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let (tenant,) = fields.all((tenant,))?;
 
         let catalog = self.roles.catalog(&tenant).await?;
@@ -60,7 +59,7 @@ impl RoleService for RoleApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let grants = values::grants(&mut fields, &Path::from("grants"), grants);
         let (context, tenant, grants) = fields.all((context, tenant, grants))?;
         let draft = RoleDraft { name, description, grants, expand_requirements };
@@ -78,9 +77,8 @@ impl RoleService for RoleApi {
         &self,
         request: Request<pb::GetRoleRequest>,
     ) -> Result<Response<pb::GetRoleResponse>, Status> {
-        let pb::GetRoleRequest { tenant_id, role_id, language_code } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::GetRoleRequest { tenant_id, role_id, language_code }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let role = fields.id("role_id", &role_id);
         let (tenant, role) = fields.all((tenant, role))?;
 
@@ -92,10 +90,11 @@ impl RoleService for RoleApi {
         &self,
         request: Request<pb::ListRolesRequest>,
     ) -> Result<Response<pb::ListRolesResponse>, Status> {
-        let pb::ListRolesRequest { tenant_id, view, page_size, page_token, language_code } =
-            read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::ListRolesRequest { tenant_id, view, page_size, page_token, language_code },
+        ) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let view = values::enumeration(&mut fields, "view", view);
         let (tenant, view) = fields.all((tenant, view))?;
         let show = match view {
@@ -132,7 +131,7 @@ impl RoleService for RoleApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let role = fields.id("role_id", &role_id);
         let grants = values::grants(&mut fields, &Path::from("grants"), grants);
         let mask = values::mask(&mut fields, update_mask, &["name", "description", "grants"]);
@@ -170,7 +169,7 @@ impl RoleService for RoleApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let role = fields.id("role_id", &role_id);
         let reassign_to = fields.optional_id("reassign_to_role_id", &reassign_to_role_id);
         let (context, tenant, role, reassign_to) =
@@ -202,7 +201,7 @@ impl RoleService for RoleApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let source = fields.id("source_role_id", &source_role_id);
         let (context, tenant, source) = fields.all((context, tenant, source))?;
 
@@ -219,10 +218,9 @@ impl RoleService for RoleApi {
         &self,
         request: Request<pb::PreviewRoleChangeRequest>,
     ) -> Result<Response<pb::PreviewRoleChangeResponse>, Status> {
-        let pb::PreviewRoleChangeRequest { tenant_id, change, page_size, page_token } =
+        let (mut fields, pb::PreviewRoleChangeRequest { tenant_id, change, page_size, page_token }) =
             read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let change = role_change(&mut fields, change);
         let (tenant, change) = fields.all((tenant, change))?;
         let page = values::page(page_size, page_token);
@@ -235,18 +233,20 @@ impl RoleService for RoleApi {
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
-        let pb::ListAuditEventsRequest {
-            tenant_id,
-            actor_id,
-            role_id,
-            member_id,
-            start_time,
-            end_time,
-            page_size,
-            page_token,
-        } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let (
+            mut fields,
+            pb::ListAuditEventsRequest {
+                tenant_id,
+                actor_id,
+                role_id,
+                member_id,
+                start_time,
+                end_time,
+                page_size,
+                page_token,
+            },
+        ) = read(request)?;
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         // Here an actor is only looked for.
         let actor = fields.optional_id("actor_id", &actor_id);
         let role = fields.optional_id("role_id", &role_id);

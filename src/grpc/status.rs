@@ -14,6 +14,7 @@ use super::pb::ErrorReason;
 use super::wording::{self, CHOICES, MISSING, Said, field, name, precondition_subject};
 use crate::domain::refusal::{Refusal, Violation};
 use crate::service::ServiceError;
+use crate::service::watch::{EndCause, WatchEnd};
 use crate::store::StoreError;
 
 /// The domain of every `ErrorInfo`.
@@ -53,6 +54,8 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ConsistencyTokenOtherTenant
         | ErrorReason::ConfirmationMismatch
         | ErrorReason::ReassignmentToItself
+        | ErrorReason::CursorInvalid
+        | ErrorReason::ActorNotApplicable
         | ErrorReason::MalformedMessage => Code::InvalidArgument,
         ErrorReason::TenantNotFound | ErrorReason::RoleNotFound | ErrorReason::MemberNotFound => {
             Code::NotFound
@@ -72,11 +75,25 @@ pub fn code(reason: ErrorReason) -> Code {
         | ErrorReason::TenantDeleted
         | ErrorReason::RequestIdReused
         | ErrorReason::ConsistencyTokenAhead => Code::FailedPrecondition,
-        ErrorReason::EtagMismatch | ErrorReason::ConcurrentChange => Code::Aborted,
-        ErrorReason::CustomRoleLimit | ErrorReason::MessageTooLarge => Code::ResourceExhausted,
-        ErrorReason::ActorNotSupported | ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::EtagMismatch | ErrorReason::ConcurrentChange | ErrorReason::WatchTooSlow => {
+            Code::Aborted
+        }
+        ErrorReason::CustomRoleLimit
+        | ErrorReason::MessageTooLarge
+        | ErrorReason::WatchStreamLimit => Code::ResourceExhausted,
+        ErrorReason::CursorExpired => Code::OutOfRange,
+        ErrorReason::ActorNotFound
+        | ErrorReason::ActorArchived
+        | ErrorReason::ActorNotPermitted
+        | ErrorReason::ActorIsSubject
+        | ErrorReason::OwnerRequired
+        | ErrorReason::ActorOutranked
+        | ErrorReason::ActorLacksGrant => Code::PermissionDenied,
+        ErrorReason::MethodNotFound => Code::Unimplemented,
+        ErrorReason::CallerUnauthenticated => Code::Unauthenticated,
+        ErrorReason::CapabilityMissing | ErrorReason::TenantNotAllowed => Code::PermissionDenied,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
-        ErrorReason::DatabaseUnavailable => Code::Unavailable,
+        ErrorReason::DatabaseUnavailable | ErrorReason::ServerDraining => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
     }
 }
@@ -145,6 +162,18 @@ impl From<Refusal> for Status {
                 }
                 with_details(code(said.reason), said, details)
             }
+        }
+    }
+}
+
+impl From<WatchEnd> for Status {
+    fn from(WatchEnd { why, cursor }: WatchEnd) -> Self {
+        match why {
+            EndCause::Slow { patience } => of(wording::too_slow(patience, &cursor)),
+            EndCause::Draining => of(wording::draining(&cursor)),
+            EndCause::Database => of(wording::database_gone(&cursor)),
+            EndCause::Expired(loss) => Refusal::CursorExpired(loss).into(),
+            EndCause::Failed(detail) => internal(&detail),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tonic::{Request, Response, Status};
 
-use super::accept::{read, write};
-use super::fields::{Fields, Sound};
+use super::accept::{read, read_as_caller, write};
+use super::fields::Sound;
 use super::pb::tenant_service_server::TenantService;
 use super::{members, pb, show, values};
 use crate::domain::ids::TenantId;
@@ -46,7 +46,7 @@ impl TenantService for TenantApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let catalog = fields.required("catalog_id", catalog_id);
         let owner = fields.id("owner_member_id", &owner_member_id);
         let owner_teams = fields.ids("owner_team_ids", &owner_team_ids);
@@ -68,9 +68,8 @@ impl TenantService for TenantApi {
         &self,
         request: Request<pb::GetTenantRequest>,
     ) -> Result<Response<pb::GetTenantResponse>, Status> {
-        let pb::GetTenantRequest { tenant_id, show_deleted } = read(request)?;
-        let mut fields = Fields::of_message();
-        let tenant = fields.id("tenant_id", &tenant_id);
+        let (mut fields, pb::GetTenantRequest { tenant_id, show_deleted }) = read(request)?;
+        let tenant = fields.tenant("tenant_id", &tenant_id);
         let (tenant,) = fields.all((tenant,))?;
 
         let tenant = self.tenants.get(&tenant, show_deleted).await?;
@@ -81,10 +80,11 @@ impl TenantService for TenantApi {
         &self,
         request: Request<pb::ListTenantsRequest>,
     ) -> Result<Response<pb::ListTenantsResponse>, Status> {
-        let pb::ListTenantsRequest { page_size, page_token, show_deleted } = read(request)?;
+        let (caller, message) = read_as_caller(request)?;
+        let pb::ListTenantsRequest { page_size, page_token, show_deleted } = message;
         let page = values::page(page_size, page_token);
 
-        let Page { items, next_token } = self.tenants.list(&page, show_deleted).await?;
+        let Page { items, next_token } = self.tenants.list(&caller, &page, show_deleted).await?;
         Ok(Response::new(pb::ListTenantsResponse {
             tenants: items.into_iter().map(show_tenant).collect(),
             next_page_token: next_token,
@@ -104,7 +104,7 @@ impl TenantService for TenantApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let (context, tenant) = fields.all((context, tenant))?;
         let etag = values::given(etag);
 
@@ -132,7 +132,7 @@ impl TenantService for TenantApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let (context, tenant) = fields.all((context, tenant))?;
         let (version, etag) = (version(catalog_version), values::given(etag));
 
@@ -166,7 +166,7 @@ impl TenantService for TenantApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let (context, tenant) = fields.all((context, tenant))?;
         let etag = values::given(etag);
 
@@ -190,7 +190,7 @@ impl TenantService for TenantApi {
             request_id: _,
             validate_only: _,
         } = message;
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let (context, tenant) = fields.all((context, tenant))?;
         let etag = values::given(etag);
 
@@ -209,7 +209,7 @@ impl TenantService for TenantApi {
         let (mut fields, context, message) = write(request)?;
         let pb::PurgeTenantRequest { tenant_id, actor_id: _, request_id: _, validate_only: _ } =
             message;
-        let tenant: Sound<TenantId> = fields.id("tenant_id", &tenant_id);
+        let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let (context, tenant) = fields.all((context, tenant))?;
 
         // There is no state left that a token could name.

@@ -12,9 +12,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::{Metrics, Version};
 use crate::service::readiness::Readiness;
@@ -44,7 +46,24 @@ pub struct Admin {
     pub version: Version,
 }
 
-async fn connection(stream: TcpStream, admin: &Admin) -> hyper::Result<()> {
+/// What encrypts a connection; asked for each, because certificates change.
+pub type AdminTls = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
+
+/// A connection that fails is its client's affair.
+async fn accepted(stream: TcpStream, tls: Option<AdminTls>, admin: &Admin) {
+    match tls {
+        None => connection(stream, admin).await.ok(),
+        Some(tls) => match tls().accept(stream).await {
+            Ok(stream) => connection(stream, admin).await.ok(),
+            Err(_) => None,
+        },
+    };
+}
+
+async fn connection<S>(stream: S, admin: &Admin) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
         let answer = admin.answer(request.method(), request.uri().path());
         std::future::ready(Ok::<_, Infallible>(answer))
@@ -61,7 +80,7 @@ async fn connection(stream: TcpStream, admin: &Admin) -> hyper::Result<()> {
 
 impl Admin {
     /// Serves until it is dropped, which ends its connections too.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Option<AdminTls>) {
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -70,10 +89,9 @@ impl Admin {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let admin = Arc::clone(&self);
+                    let (admin, tls) = (Arc::clone(&self), tls.clone());
                     connections.spawn(async move {
-                        // A connection that fails is its client's affair.
-                        tokio::time::timeout(CONNECTION_TIME, connection(stream, &admin))
+                        tokio::time::timeout(CONNECTION_TIME, accepted(stream, tls, &admin))
                             .await
                             .ok();
                         drop(place);

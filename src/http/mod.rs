@@ -6,6 +6,6 @@ mod admin;
 mod metrics;
 mod version;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminTls};
 pub use metrics::Metrics;
 pub use version::Version;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::{CatalogFile, ServeError};
-use crate::domain::catalog::{Catalog, CatalogProblems, shipped};
+use crate::domain::catalog::{Catalog, shipped};
+use crate::domain::document::FileProblems;
 use crate::store::{RecordOutcome, RecordedCatalog, SqlStore};
 
 /// A catalog that cannot be used.
@@ -16,7 +17,7 @@ pub enum CatalogError {
         /// Where it comes from.
         origin: String,
         /// Each with its line.
-        problems: CatalogProblems,
+        problems: FileProblems,
     },
     /// This version is recorded in the database with another content.
     #[error(

@@ -1,9 +1,12 @@
 //! What a server can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::tls::TlsFiles;
+use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
 
 /// A catalog besides those that ship with the program.
@@ -40,12 +43,22 @@ pub struct Config {
     pub catalogs: Vec<CatalogFile>,
     /// No caller authentication. Loopback only.
     pub dev: bool,
+    /// Who may call; `None`: development mode only.
+    pub callers: Option<PathBuf>,
+    /// How to encrypt; `None`: not at all, which is for loopback.
+    pub tls: Option<TlsFiles>,
+    /// Serve health and metrics over TLS too.
+    pub admin_tls: bool,
+    /// Do not encrypt even where others are on the way: something before this server does.
+    pub insecure_plaintext: bool,
     /// Fill the demo tenants, if they are not there.
     pub demo: bool,
     /// What the caches may take, in bytes.
     pub cache_bytes: u64,
     /// How old what is cached may be, and how long to go on without the database.
     pub follow: FollowLimits,
+    /// What watching may take. Its grace is that of `follow`.
+    pub watch: WatchLimits,
     /// How long the audit trail is kept; `None`: for good.
     pub audit_retention: Option<Duration>,
     /// The largest request message, in bytes.
@@ -67,9 +80,14 @@ impl Config {
             database: OpenOptions::new(database_url),
             catalogs: Vec::new(),
             dev: false,
+            callers: None,
+            tls: None,
+            admin_tls: false,
+            insecure_plaintext: false,
             demo: false,
             cache_bytes: 256 << 20,
             follow: FollowLimits::default(),
+            watch: WatchLimits::default(),
             audit_retention: None,
             max_message_bytes: 8 << 20,
             request_timeout: Duration::from_secs(30),

@@ -153,6 +153,7 @@ async fn make(services: &Services, demo: &DemoTenant) -> Result<(), ServiceError
     let tenant = TenantId::trusted(demo.id);
     let context = || WriteContext {
         caller: "demo".to_owned(),
+        actor: None,
         method: "demo",
         request: None,
         validate_only: false,

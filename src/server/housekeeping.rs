@@ -33,6 +33,7 @@ async fn once(
     for tenant in store.purgeable(now).await? {
         let context = WriteContext {
             caller: "rolegate".to_owned(),
+            actor: None,
             method: "housekeeping/purge",
             request: None,
             validate_only: false,

@@ -6,6 +6,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -14,10 +15,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Services;
+use super::reload::AllReloads;
+use super::security::Security;
+use super::tls::{Handshakes, Tls};
 use crate::domain::decision::DecisionReason;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
+use crate::service::authentication::Authenticator;
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
+use crate::service::refusals::RefusalCounts;
+use crate::service::watch::{EndReason, WatchCounts};
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
@@ -40,10 +47,26 @@ pub(super) fn of_services(
         ("tenants", Arc::clone(services.tenants.write_counts())),
         ("members", Arc::clone(services.members.write_counts())),
     ]));
+    let refusals = [services.roles.refusal_counts(), services.members.refusal_counts()];
+    metrics.add(Unrecorded(refusals.map(Arc::clone)));
     metrics.add(Rpcs(rpcs));
     metrics.add(CacheUse { cache: Arc::clone(&services.cache), limit: cache_bytes });
     metrics.add(Knowledge(Arc::clone(&services.cache)));
     metrics.add(Connections(store.clone()));
+}
+
+/// What is known of callers and of the files that say who they are.
+pub(super) fn of_security(metrics: &Metrics, security: &Security) {
+    metrics.add(Callers {
+        authenticator: security.authenticator(),
+        reloads: security.reloads(),
+        tls: security.tls(),
+    });
+}
+
+/// What is known of the streams of Watch.
+pub(super) fn of_watching(metrics: &Metrics, counts: Arc<WatchCounts>) {
+    metrics.add(Watching(counts));
 }
 
 /// A counter or gauge with labels, one line for each value.
@@ -143,6 +166,19 @@ impl Collector for Writes {
 }
 
 #[derive(Debug)]
+struct Unrecorded([Arc<RefusalCounts>; 2]);
+
+impl Collector for Unrecorded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Refusals to actors that the audit does not have: too many, or it failed";
+        let unrecorded: u64 = self.0.iter().map(|counts| counts.unrecorded()).sum();
+        encoder
+            .encode_descriptor("refusals_unrecorded", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&unrecorded, None)
+    }
+}
+
+#[derive(Debug)]
 struct Rpcs(Arc<RpcCounts>);
 
 impl Collector for Rpcs {
@@ -210,6 +246,25 @@ impl Collector for CacheUse {
     }
 }
 
+#[derive(Debug)]
+struct Watching(Arc<WatchCounts>);
+
+impl Collector for Watching {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        plain(&mut encoder, "watch_streams", "Open Watch streams", None, self.0.open())?;
+        let help = "Changes sent to watchers; one that two of them get counts twice";
+        encoder
+            .encode_descriptor("watch_changes", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, u64, u64>(&self.0.changes(), None)?;
+        let help = "Watch streams that ended, by what ended them";
+        let mut lines = Lines::new(&mut encoder, "watch_ends", help, MetricType::Counter)?;
+        for reason in EndReason::ALL {
+            lines.counter([("reason", reason.name())], self.0.ends(reason))?;
+        }
+        Ok(())
+    }
+}
+
 /// How well this replica knows what the database holds.
 #[derive(Debug)]
 struct Knowledge(Arc<Cached>);
@@ -230,6 +285,57 @@ impl Collector for Knowledge {
         let mut lines = Lines::new(&mut encoder, "standing", help, MetricType::Gauge)?;
         for one in ["current", "behind", "outage", "lost"] {
             lines.gauge([("standing", one)], u64::from(one == standing))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Callers {
+    authenticator: Arc<Authenticator>,
+    reloads: Arc<AllReloads>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Collector for Callers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Calls whose caller could not be told, by what was wrong";
+        let kind = MetricType::Counter;
+        let mut lines = Lines::new(&mut encoder, "unauthenticated_calls", help, kind)?;
+        let counts = self.authenticator.refusals().counts();
+        if counts.iter().all(|(reason, _)| *reason != "no_credential") {
+            lines.counter([("reason", "no_credential")], 0)?;
+        }
+        for (reason, count) in counts {
+            lines.counter([("reason", reason)], count)?;
+        }
+        let AllReloads { callers, certificates, keys } = &*self.reloads;
+        let all = [("callers", callers), ("certificates", certificates), ("keys", keys)];
+        let help = "Files that changed and were read again, and keys that were asked for";
+        let mut lines = Lines::new(&mut encoder, "reloads", help, MetricType::Counter)?;
+        for (what, reloads) in all {
+            for (outcome, count) in [("done", &reloads.done), ("failed", &reloads.failed)] {
+                lines.counter(
+                    [("what", what), ("outcome", outcome)],
+                    count.load(Ordering::Relaxed),
+                )?;
+            }
+        }
+        let help = "1 while what was read last cannot be used, and what was read before counts";
+        let mut lines = Lines::new(&mut encoder, "reload_failing", help, MetricType::Gauge)?;
+        for (what, reloads) in all {
+            lines.gauge([("what", what)], u64::from(reloads.failing.load(Ordering::Relaxed)))?;
+        }
+        let help = "TLS handshakes of gRPC connections by how they ended";
+        let mut lines = Lines::new(&mut encoder, "tls_handshakes", help, MetricType::Counter)?;
+        let none = Handshakes::default();
+        let handshakes = self.tls.as_ref().map_or(&none, |tls| &tls.handshakes);
+        for (outcome, count) in [
+            ("done", &handshakes.done),
+            ("failed", &handshakes.failed),
+            ("timed_out", &handshakes.timed_out),
+        ] {
+            lines.counter([("outcome", outcome)], count.load(Ordering::Relaxed))?;
         }
         Ok(())
     }

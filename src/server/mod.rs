@@ -1,23 +1,31 @@
 //! The composition root: everything is put together here, and nowhere else. [`run`] is what `main`
 //! and the tests call alike.
 
+mod callers;
 mod catalogs;
 mod config;
 mod demo;
 mod health;
 mod housekeeping;
+mod jwks;
 mod metrics;
+mod reload;
+mod security;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
-use tower::util::MapRequestLayer;
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
+pub use security::SecurityError;
+pub use tls::TlsFiles;
 
+use self::security::Security;
+
+use crate::grpc::authenticate::AuthenticateLayer;
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
 use crate::grpc::meter::{MeterLayer, RpcCounts};
 use crate::grpc::{
@@ -25,7 +33,6 @@ use crate::grpc::{
     TenantApi, TenantServiceServer,
 };
 use crate::http::{Admin, Metrics, Version};
-use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
 use crate::service::follow::Follower;
 use crate::service::members::Members;
@@ -34,6 +41,7 @@ use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
+use crate::service::watch::{WatchLimits, Watches};
 use crate::store::{
     Cached, ChangeListener, FollowLimits, OpenError, SqlStore, StoreError, newest_schema,
 };
@@ -64,18 +72,9 @@ pub enum ServeError {
     /// A catalog cannot be used.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Without caller authentication only this machine may reach it.
-    #[error(
-        "--dev serves without any authentication, so it only listens on loopback, and {0} is not: \
-         use 127.0.0.1 or [::1]"
-    )]
-    NotLoopback(std::net::SocketAddr),
-    /// There is no caller authentication yet.
-    #[error(
-        "callers cannot be authenticated by this version: start with --dev, which serves this \
-         machine only"
-    )]
-    NoAuthentication,
+    /// Callers could not be told apart, or be overheard.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// The demo could not be set up.
     #[error("the demo tenants could not be made: {0}")]
     Demo(String),
@@ -136,12 +135,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let Listeners { grpc: listener, admin: admin_listener } = listeners.into();
     let address = listener.local_addr().map_err(transport)?;
-    if !config.dev {
-        return Err(ServeError::NoAuthentication);
-    }
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(address));
-    }
+    let security = Security::start(&config, address).await?;
     // Health and metrics come first and go last, so that the start and the end can be watched too.
     let readiness = Readiness::starting();
     let admin = Arc::new(Admin {
@@ -155,7 +149,7 @@ pub async fn run(
     if let Some(listener) = admin_listener {
         let address = listener.local_addr().map_err(transport)?;
         tracing::info!(%address, "serving health and metrics");
-        background.spawn(Arc::clone(&admin).serve(listener));
+        background.spawn(Arc::clone(&admin).serve(listener, security.admin_tls(&config)));
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
@@ -164,6 +158,10 @@ pub async fn run(
     let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
     let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
     let follower = tokio::spawn(follower.run());
+    let grace = config.follow.outage_grace;
+    let watch_limits = WatchLimits { outage_grace: grace, ..config.watch };
+    let watches = Watches::new(store.clone(), services.tokens.clone(), watch_limits);
+    background.spawn(watches.clone().run());
     if config.demo {
         demo::fill(&services).await?;
     }
@@ -172,17 +170,20 @@ pub async fn run(
         tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
+    metrics::of_watching(&admin.metrics, Arc::clone(watches.counts()));
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
     readiness.started();
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
-    tracing::warn!("development mode: whoever reaches {address} may do anything");
+    metrics::of_security(&admin.metrics, &security);
+    let (authenticator, tls) = (security.authenticator(), security.tls());
+    background.spawn(security.keep_up_to_date());
     tracing::info!(%address, "serving gRPC");
 
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
-    let authz = AuthzApi::new(services.decisions, services.roles.clone());
+    let authz = AuthzApi::new(services.decisions, services.roles.clone(), watches.clone());
     let roles = RoleApi::new(services.roles);
     let tenants = TenantApi::new(services.tenants);
     let members = MemberApi::new(services.members);
@@ -200,7 +201,7 @@ pub async fn run(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(MeterLayer::new(rpcs))
         .layer(EdgeLayer::new(limits))
-        .layer(MapRequestLayer::new(as_development_caller))
+        .layer(AuthenticateLayer::new(authenticator))
         .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
         .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
         .add_service(
@@ -212,12 +213,9 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection(configure()).build_v1().map_err(transport)?)
         .add_service(reflection(configure()).build_v1alpha().map_err(transport)?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move {
-                draining.await.ok();
-            },
-        );
+        .serve_with_incoming_shutdown(tls::incoming(listener, tls), async move {
+            draining.await.ok();
+        });
     let mut server = tokio::spawn(server);
     let served = tokio::select! {
         ended = &mut server => ended,
@@ -227,6 +225,8 @@ pub async fn run(
             // Told here too: draining must not begin before.
             health::report(&readiness, &reporter).await;
             tokio::time::sleep(config.drain_delay).await;
+            // Streams would go on for as long as their clients want.
+            watches.drain();
             drain.send(()).ok();
             match tokio::time::timeout(config.drain_timeout, &mut server).await {
                 Ok(ended) => ended,
@@ -247,10 +247,4 @@ pub async fn run(
 
 fn transport(error: impl std::fmt::Display) -> ServeError {
     ServeError::Transport(error.to_string())
-}
-
-/// In development mode everybody is the same caller.
-fn as_development_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
-    request.extensions_mut().insert(Caller::development());
-    request
 }

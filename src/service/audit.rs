@@ -39,7 +39,7 @@ impl Roles {
                 if items.len() == size || (bytes > PAGE_BYTES && !items.is_empty()) {
                     break 'full true;
                 }
-                before = Some(event.seq);
+                before = Some(event.number);
                 items.push(event);
             }
             if complete {
@@ -47,7 +47,8 @@ impl Roles {
             }
         };
         let last = items.last().filter(|_| more);
-        let next_token = last.map(|event| pager.token(&event.seq.to_string())).unwrap_or_default();
+        let next_token =
+            last.map(|event| pager.token(&event.number.to_string())).unwrap_or_default();
         Ok(Page { items, next_token })
     }
 }

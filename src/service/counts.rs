@@ -54,18 +54,21 @@ pub enum WriteOutcome {
     Trial,
     /// It ended before its commit: refused, failed, or its caller was gone.
     Abandoned,
+    /// Its actor may not do it.
+    RefusedToActor,
     /// The commit failed.
     Failed,
 }
 
 impl WriteOutcome {
     /// Every outcome, in the order of declaration.
-    pub const ALL: [WriteOutcome; 6] = [
+    pub const ALL: [WriteOutcome; 7] = [
         WriteOutcome::Committed,
         WriteOutcome::Unchanged,
         WriteOutcome::Replayed,
         WriteOutcome::Trial,
         WriteOutcome::Abandoned,
+        WriteOutcome::RefusedToActor,
         WriteOutcome::Failed,
     ];
 
@@ -78,6 +81,7 @@ impl WriteOutcome {
             WriteOutcome::Replayed => "replayed",
             WriteOutcome::Trial => "trial",
             WriteOutcome::Abandoned => "abandoned",
+            WriteOutcome::RefusedToActor => "refused_to_actor",
             WriteOutcome::Failed => "failed",
         }
     }
@@ -150,6 +154,6 @@ mod tests {
         drop(WriteEnding::new(&counts));
         WriteEnding::new(&counts).is(WriteOutcome::Committed);
         let all = WriteOutcome::ALL.map(|outcome| counts.get(outcome));
-        assert_eq!(all, [1, 0, 0, 0, 1, 0]);
+        assert_eq!(all, [1, 0, 0, 0, 1, 0, 0]);
     }
 }

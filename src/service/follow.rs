@@ -13,7 +13,9 @@ use crate::store::{
 /// How often to ask when nobody wakes us: the net under lost notifications. Several times within
 /// the bound that is promised.
 const POLL: Duration = Duration::from_millis(250);
-/// The longest that one question may take before the database counts as gone.
+/// The longest that one question may take before the database counts as gone; or half of the bound
+/// that is promised, if that is less. So a database that hangs is known to be gone before anybody
+/// would have to wait for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many changes are taken at a time.
 const BATCH: u64 = 1_000;
@@ -26,6 +28,7 @@ pub struct Follower {
     tokens: Tokens,
     readiness: Readiness,
     cursor: FollowCursor,
+    patience: Duration,
     /// For the log: told once, not at every poll.
     lost: bool,
 }
@@ -45,7 +48,8 @@ impl Follower {
         let asked = Moment::now();
         let cursor = store.follow_start().await?;
         cache.following().confirm(asked);
-        Ok(Follower { store, cache, tokens, readiness, cursor, lost: false })
+        let patience = PATIENCE.min(cache.following().limits().staleness / 2);
+        Ok(Follower { store, cache, tokens, readiness, cursor, patience, lost: false })
     }
 
     /// Follows until it is dropped.
@@ -66,7 +70,7 @@ impl Follower {
         loop {
             let asked = Moment::now();
             let question = self.store.follow(&self.cursor, BATCH);
-            let Ok(followed) = tokio::time::timeout(PATIENCE, question).await else {
+            let Ok(followed) = tokio::time::timeout(self.patience, question).await else {
                 self.store.suspect();
                 return Err(StoreError::Unavailable("it takes too long to answer".to_owned()));
             };

@@ -3,13 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde_json::json;
+
+use super::acting::on_member;
 use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};
+use super::refusals::RefusalCounts;
 use super::roles::{check_etag, unknown_roles};
 use super::seal::Seal;
 use super::token::Tokens;
 use super::write::{Operation, Start, Trace, WriteContext, Writer, Written};
+use crate::domain::actor::Duty;
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{MAX_TEAMS, Member, MemberStatus};
@@ -35,6 +40,12 @@ impl Members {
     #[must_use]
     pub fn write_counts(&self) -> &Arc<WriteCounts> {
         self.writer.counts()
+    }
+
+    /// What actors were refused, since the start.
+    #[must_use]
+    pub fn refusal_counts(&self) -> &Arc<RefusalCounts> {
+        self.writer.refusals()
     }
 
     /// One member.
@@ -96,6 +107,8 @@ impl Members {
             Start::Fresh(operation) => *operation,
         };
         let (_, catalog) = operation.tenant().await?;
+        let attempt = || on_member(id, json!({ "roles": roles, "teams": teams }));
+        let operation = operation.on_behalf(&catalog, Duty::Members, attempt).await?;
         let mut violations =
             check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
         let teams = parse_teams("team_ids", teams);
@@ -115,6 +128,7 @@ impl Members {
             created_at: operation.now,
             updated_at: operation.now,
         };
+        let operation = operation.may_change(None, Some(&member)).await?;
         operation.tx.put_members(std::slice::from_ref(&member)).await?;
         let trace = Trace::of(None, Some(&member)).member(id);
         operation.finish(member, Touched::Members(vec![id.clone()]), trace).await
@@ -136,7 +150,9 @@ impl Members {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => *operation,
         };
-        operation.tenant().await?;
+        let (_, catalog) = operation.tenant().await?;
+        let attempt = || on_member(id, json!({ "teams": teams }));
+        let operation = operation.on_behalf(&catalog, Duty::Members, attempt).await?;
         let before = existing(&operation, id, etag).await?;
         let teams = parse_teams("team_ids", teams).map_err(Refusal::Invalid)?;
         let after = Member { teams, ..before.clone() };
@@ -160,6 +176,8 @@ impl Members {
             Start::Fresh(operation) => *operation,
         };
         let (_, catalog) = operation.tenant().await?;
+        let attempt = || on_member(id, json!({ "roles": roles }));
+        let operation = operation.on_behalf(&catalog, Duty::Members, attempt).await?;
         let before = existing(&operation, id, etag).await?;
         let violations = check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
         if !violations.is_empty() {
@@ -185,7 +203,13 @@ impl Members {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => *operation,
         };
-        operation.tenant().await?;
+        let (_, catalog) = operation.tenant().await?;
+        let duty = match status {
+            MemberStatus::Active => Duty::Members,
+            MemberStatus::Archived => Duty::Removal,
+        };
+        let attempt = || on_member(id, json!({ "status": status }));
+        let operation = operation.on_behalf(&catalog, duty, attempt).await?;
         let before = existing(&operation, id, etag).await?;
         let after = Member { status, ..before.clone() };
         change(operation, before, after).await
@@ -207,7 +231,10 @@ impl Members {
             Start::Fresh(operation) => *operation,
         };
         let (_, catalog) = operation.tenant().await?;
-        existing(&operation, id, etag).await?;
+        let attempt = || Trace::default().member(id);
+        let operation = operation.on_behalf(&catalog, Duty::Removal, attempt).await?;
+        let before = existing(&operation, id, etag).await?;
+        let operation = operation.may_change(Some(&before), None).await?;
         operation.tx.delete_members(std::slice::from_ref(id)).await?;
         owner_remains(&operation, &catalog).await?;
         // The audit tells of the member by the name that the rest of the trail has for it now.
@@ -239,6 +266,7 @@ async fn change(
         return operation.unchanged(before).await;
     }
     let (_, catalog) = operation.tenant().await?;
+    let operation = operation.may_change(Some(&before), Some(&after)).await?;
     after.revision = operation.shown_revision(before.revision);
     after.updated_at = operation.now;
     operation.tx.put_members(std::slice::from_ref(&after)).await?;

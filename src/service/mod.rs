@@ -1,8 +1,11 @@
 //! The use cases: deciding, and administering tenants, roles and members.
 //!
-//! Reading starts at [`decide`]; what every mutation has in common is in `write`.
+//! Reading starts at [`decide`]; what every mutation has in common is in `write`,
+//! and on whose behalf it is made in `acting`.
 
+mod acting;
 pub mod audit;
+pub mod authentication;
 pub mod caller;
 pub mod counts;
 pub mod decide;
@@ -14,11 +17,13 @@ pub mod move_catalog;
 pub mod page;
 pub mod preview;
 pub mod readiness;
+pub mod refusals;
 pub mod roles;
 pub mod seal;
 pub mod tenants;
 pub mod token;
 pub mod upsert;
+pub mod watch;
 pub mod who;
 mod write;
 

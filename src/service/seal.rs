@@ -10,6 +10,9 @@ use sha2::Sha256;
 /// Half of HMAC-SHA-256: short texts, and still out of reach of guessing.
 const CODE_BYTES: usize = 16;
 
+/// What one code of full length can hide.
+const MASK_BYTES: usize = 32;
+
 /// Longest sealed text that is looked at.
 const MAX_TEXT_BYTES: usize = 1024;
 
@@ -52,6 +55,49 @@ impl Seal {
         Some(bytes)
     }
 
+    /// Like [`Self::close`], and whoever has the text cannot read it: the bytes are masked with what
+    /// the key makes of their code. Equal bytes have equal texts; nothing else shows.
+    #[must_use]
+    pub fn hide<const N: usize>(&self, purpose: &[&[u8]], bytes: [u8; N]) -> String {
+        const { assert!(N <= MASK_BYTES) };
+        let code = self.code(purpose, &bytes);
+        let mut hidden = self.masked(purpose, &code, bytes).to_vec();
+        hidden.extend_from_slice(&code);
+        URL_SAFE_NO_PAD.encode(hidden)
+    }
+
+    /// The bytes of a hidden text, if it was made with this key for this purpose.
+    #[must_use]
+    pub fn reveal<const N: usize>(&self, purpose: &[&[u8]], text: &str) -> Option<[u8; N]> {
+        const { assert!(N <= MASK_BYTES) };
+        if text.len() > MAX_TEXT_BYTES {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (hidden, code) = bytes.split_first_chunk::<N>()?;
+        if code.len() != CODE_BYTES {
+            return None;
+        }
+        let bytes = self.masked(purpose, code, *hidden);
+        self.mac(purpose, &bytes)?.verify_truncated_left(code).ok()?;
+        Some(bytes)
+    }
+
+    fn masked<const N: usize>(
+        &self,
+        purpose: &[&[u8]],
+        code: &[u8],
+        mut bytes: [u8; N],
+    ) -> [u8; N] {
+        let purpose = [&[b"mask".as_slice()], purpose].concat();
+        if let Some(mask) = self.mac(&purpose, code) {
+            for (byte, mask) in bytes.iter_mut().zip(mask.finalize().into_bytes()) {
+                *byte ^= mask;
+            }
+        }
+        bytes
+    }
+
     fn code(&self, purpose: &[&[u8]], bytes: &[u8]) -> Vec<u8> {
         let code = self.mac(purpose, bytes).map(|mac| mac.finalize().into_bytes());
         code.map(|code| code.iter().copied().take(CODE_BYTES).collect()).unwrap_or_default()
@@ -80,6 +126,27 @@ mod tests {
         assert_eq!(seal.open(&[b"page", b"tenant-2"], &text), None);
         assert_eq!(seal.open(&[b"pagetenant", b"-1"], &text), None);
         assert_eq!(Seal::new([8; 32]).open(&[b"page", b"tenant-1"], &text), None);
+    }
+
+    #[test]
+    fn what_is_hidden_cannot_be_read_moved_or_changed() {
+        let seal = Seal::new([7; 32]);
+        let bytes = *b"0000000000000000position";
+        let text = seal.hide(&[b"cursor", b"db-1"], bytes);
+        assert_eq!(seal.reveal(&[b"cursor", b"db-1"], &text), Some(bytes));
+        let shown = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        assert!(!shown.windows(4).any(|window| window == b"0000" || window == b"posi"));
+        assert_eq!(seal.reveal::<24>(&[b"cursor", b"db-2"], &text), None);
+        assert_eq!(seal.reveal::<23>(&[b"cursor", b"db-1"], &text), None);
+        assert_eq!(Seal::new([8; 32]).reveal::<24>(&[b"cursor", b"db-1"], &text), None);
+        assert_eq!(seal.reveal::<24>(&[b"cursor", b"db-1"], &seal.close(&[b"x"], &bytes)), None);
+        for place in 0..text.len() {
+            let mut forged: Vec<char> = text.chars().collect();
+            forged[place] = if forged[place] == 'A' { 'B' } else { 'A' };
+            let forged: String = forged.into_iter().collect();
+            assert_eq!(seal.reveal::<24>(&[b"cursor", b"db-1"], &forged), None, "{place}");
+            assert_eq!(seal.reveal::<24>(&[b"cursor", b"db-1"], &text[..place]), None, "{place}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Tenants: made with a first owner, put on another plan or catalog version, deleted, purged.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::caller::Caller;
 use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::members::{owner_remains, parse_teams};
@@ -19,6 +21,9 @@ use crate::domain::member::{Member, MemberStatus};
 use crate::domain::refusal::{Problem, Refusal};
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::store::{ReadTx, SqlStore, Touched};
+
+/// How many tenants of a caller are looked up by one query.
+const TENANTS_AT_A_TIME: usize = 500;
 
 /// How long a deleted tenant can be brought back.
 pub const KEPT_AFTER_DELETION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -91,12 +96,13 @@ impl Tenants {
         }
     }
 
-    /// All tenants in the order of their ids.
+    /// All tenants that there are for the caller, in the order of their ids.
     ///
     /// # Errors
     /// A bad page, or the store fails.
     pub async fn list(
         &self,
+        caller: &Caller,
         page: &PageRequest,
         show_deleted: bool,
     ) -> Result<Page<Tenant>, ServiceError> {
@@ -105,7 +111,24 @@ impl Tenants {
         let (size, cursor) = pager.read(page)?;
         let after = cursor.map(|last| TenantId::trusted(&last));
         let tx = self.store.read().await?;
-        let mut items = tx.tenants(after.as_ref(), size as u64 + 1, show_deleted).await?;
+        let limit = size as u64 + 1;
+        let mut items = match &caller.tenants {
+            None => tx.tenants(after.as_ref(), limit, show_deleted).await?,
+            Some(own) => {
+                // From the first that can be on the page; most pages end long before the last.
+                let rest =
+                    own.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+                let rest: Vec<&TenantId> = rest.collect();
+                let mut found = Vec::new();
+                for some in rest.chunks(TENANTS_AT_A_TIME) {
+                    found.extend(tx.tenants_among(some, show_deleted).await?);
+                    if found.len() > size {
+                        break;
+                    }
+                }
+                found
+            }
+        };
         let more = items.len() > size;
         items.truncate(size);
         let last = items.last().filter(|_| more);
@@ -116,13 +139,17 @@ impl Tenants {
     /// Makes a tenant with its first owner.
     ///
     /// # Errors
-    /// The id is taken; unknown catalog or plan; the store fails.
+    /// The id is taken, or not one that this caller may take; unknown catalog or plan; the store fails.
     pub async fn create(
         &self,
         context: WriteContext,
         id: &TenantId,
         new: &NewTenant,
     ) -> Result<Written<TenantCreated>, ServiceError> {
+        // Whether there is one or not: the answer must not tell.
+        if id.is_out_of_reach() {
+            return Err(Refusal::TenantNotAllowed(id.clone()).into());
+        }
         let operation = match self.writer.begin(context, id).await? {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => operation,

@@ -5,10 +5,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::acting::{Acting, bounded};
 use super::error::ServiceError;
 use super::members::{Members, list_roles_violations, owner_remains, parse_teams};
+use super::refusals::Attempt;
 use super::roles::{collect, unknown_roles};
 use super::write::{Operation, Start, Trace, WriteContext, Written};
+use crate::domain::actor::{ActorRefusal, Duty, Measures};
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
@@ -66,6 +69,9 @@ pub struct BatchResult {
     pub archived: Vec<MemberId>,
     /// Those that were kept, because no active owner would be left, sorted.
     pub kept_owners: Vec<MemberId>,
+    /// Those that were kept, because the actor may not archive them, sorted.
+    #[serde(default)]
+    pub kept_from_actor: Vec<MemberId>,
     /// Nobody was archived for being absent, because an item does not say which member it names.
     #[serde(default)]
     pub absent_unknown: bool,
@@ -104,11 +110,20 @@ impl Members {
             Start::Fresh(operation) => *operation,
         };
         let (_, catalog) = operation.tenant().await?;
-        let sync = Sync::prepare(&operation, &catalog, &batch).await?;
         let (mode, archive_absent) = (batch.mode, batch.archive_absent);
+        let mut operation =
+            operation.on_behalf(&catalog, Duty::Members, || attempt(&batch)).await?;
+        if let Some(acting) = operation.acting.as_ref().filter(|_| archive_absent) {
+            let judged = acting.actor.may(&catalog, Duty::Removal);
+            operation = operation.judged(judged).await?;
+        }
+        let sync = Sync::prepare(&operation, &catalog, &batch).await?;
         let mut changes = sync.apply(batch.items);
         if mode == BatchMode::AllOrNothing {
-            changes.refuse_if_any_refused()?;
+            match changes.refuse_if_any_refused() {
+                Err(Refusal::Actor(refusal)) => operation = operation.judged(Err(refusal)).await?,
+                judged => judged?,
+            }
         }
         let absent = if archive_absent && changes.unnamed {
             // Anyone who seems absent may be the one whose id could not be read.
@@ -119,10 +134,17 @@ impl Members {
         } else {
             Vec::new()
         };
+        let (absent, kept) = archivable(&operation, absent).await?;
+        if let Some((_, refusal)) = kept.first().filter(|_| mode == BatchMode::AllOrNothing) {
+            operation = operation.judged(Err(refusal.clone())).await?;
+        }
         changes.archive(absent, catalog.owner(), mode);
-        let Changes { before, mut after, result, .. } = changes;
+        let Changes { before, mut after, mut result, .. } = changes;
+        let refused = refused_to_actor(&operation, &result, &kept);
+        result.kept_from_actor = kept.into_iter().map(|(member, _)| member).collect();
         if after.is_empty() {
-            return operation.unchanged(result).await;
+            let written = operation.unchanged(result).await?;
+            return Ok(recorded(written, refused).await);
         }
         for member in &mut after {
             member.revision = operation.tx.next_revision();
@@ -132,8 +154,66 @@ impl Members {
         owner_remains(&operation, &catalog).await?;
         let ids: Vec<MemberId> = after.iter().map(|member| member.id.clone()).collect();
         let touched = if ids.len() > MAX_NAMED { Touched::Tenant } else { Touched::Members(ids) };
-        operation.finish_in_parts(result, touched, traces(before, after)).await
+        let traces = traces(before, after);
+        let written = operation.finish_in_parts(result, touched, traces).await?;
+        Ok(recorded(written, refused).await)
     }
+}
+
+/// What is tried with a batch.
+fn attempt(batch: &Batch) -> Trace {
+    let (members, archive_absent) = (batch.items.len(), batch.archive_absent);
+    let after = serde_json::json!({ "items": members, "archive_absent": archive_absent });
+    let members = batch.items.iter().flatten().map(|item| item.id.clone()).collect();
+    Trace { members, after: Some(after), ..Trace::default() }
+}
+
+/// Which of the absent members the actor may archive; and the others, each with why not.
+async fn archivable(
+    operation: &Operation,
+    absent: Vec<Member>,
+) -> Result<(Vec<Member>, Vec<(MemberId, ActorRefusal)>), ServiceError> {
+    let Some(acting) = &operation.acting else { return Ok((absent, Vec::new())) };
+    let roles = absent.iter().flat_map(|member| &member.roles);
+    let measured = operation.measured(acting, roles).await?;
+    let (mut archivable, mut kept) = (Vec::new(), Vec::new());
+    for member in absent {
+        let after = Member { status: MemberStatus::Archived, ..member.clone() };
+        match acting.may_change(Some(&member), Some(&after), &measured) {
+            Ok(()) => archivable.push(member),
+            Err(refusal) => kept.push((member.id, refusal)),
+        }
+    }
+    Ok((archivable, kept))
+}
+
+/// What the actor was refused of a batch whose other items went on: one attempt at all of it, with
+/// the first reason.
+fn refused_to_actor(
+    operation: &Operation,
+    result: &BatchResult,
+    kept: &[(MemberId, ActorRefusal)],
+) -> Option<(Attempt, ActorRefusal)> {
+    let acting = operation.acting.as_ref()?;
+    let of_items = result.items.iter().filter_map(|(id, outcome)| match outcome {
+        ItemOutcome::Refused(Refusal::Actor(refusal)) => Some((MemberId::trusted(id), refusal)),
+        _ => None,
+    });
+    let of_absent = kept.iter().map(|(id, refusal)| (id.clone(), refusal));
+    let refused: Vec<(MemberId, &ActorRefusal)> = of_items.chain(of_absent).collect();
+    let (_, first) = *refused.first()?;
+    let first = first.clone();
+    let after = serde_json::json!({ "items": result.items.len(), "refused": refused.len() });
+    let members = refused.into_iter().map(|(id, _)| id).collect();
+    let trace = bounded(Trace { members, after: Some(after), ..Trace::default() });
+    Some((Attempt { trace, ..acting.attempt.clone() }, first))
+}
+
+async fn recorded<T>(written: T, refused: Option<(Attempt, ActorRefusal)>) -> T {
+    if let Some((attempt, refusal)) = refused {
+        attempt.record(&refusal).await;
+    }
+    written
 }
 
 /// The most members, and about the most JSON, of which one audit event tells: whoever lists or
@@ -171,7 +251,7 @@ fn traces(before: Vec<Member>, after: Vec<Member>) -> impl Iterator<Item = Trace
 }
 
 /// What is known before the first item is looked at.
-struct Sync {
+struct Sync<'a> {
     tenant: TenantId,
     existing: HashMap<MemberId, Member>,
     unknown_roles: HashSet<RoleId>,
@@ -180,11 +260,12 @@ struct Sync {
     active_owners: u64,
     guard_each: bool,
     new_member: Member,
+    acting: Option<(&'a Acting, Measures)>,
 }
 
-impl Sync {
+impl<'a> Sync<'a> {
     async fn prepare(
-        operation: &Operation,
+        operation: &'a Operation,
         catalog: &Catalog,
         batch: &Batch,
     ) -> Result<Self, ServiceError> {
@@ -202,8 +283,16 @@ impl Sync {
             .collect();
         let roles: Vec<RoleId> = roles.into_iter().collect();
         let existing = operation.tx.members_by_ids(tenant, &ids).await?;
+        let acting = match &operation.acting {
+            Some(acting) => {
+                let held = existing.iter().flat_map(|member| &member.roles);
+                Some((acting, operation.measured(acting, held.chain(&roles)).await?))
+            }
+            None => None,
+        };
         let owner = catalog.owner().clone();
         Ok(Sync {
+            acting,
             tenant: tenant.clone(),
             existing: existing.into_iter().map(|member| (member.id.clone(), member)).collect(),
             unknown_roles: unknown_roles(&operation.tx, catalog, tenant, &roles)
@@ -237,6 +326,7 @@ impl Sync {
                 items: Vec::with_capacity(items.len()),
                 archived: Vec::new(),
                 kept_owners: Vec::new(),
+                kept_from_actor: Vec::new(),
                 absent_unknown: false,
             },
         };
@@ -289,6 +379,9 @@ impl Sync {
         }
         if before == Some(&after) {
             return Ok(ItemOutcome::Unchanged);
+        }
+        if let Some((acting, measured)) = &self.acting {
+            acting.may_change(before, Some(&after), measured).map_err(Refusal::Actor)?;
         }
         let was_owner = before.is_some_and(|member| member.actively_holds(&self.owner));
         let is_owner = after.actively_holds(&self.owner);

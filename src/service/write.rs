@@ -10,8 +10,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::acting::Acting;
 use super::counts::{WriteCounts, WriteEnding, WriteOutcome};
 use super::error::ServiceError;
+use super::refusals::{Attempt, RefusalCounts};
 use super::token::Tokens;
 use crate::domain::Timestamp;
 use crate::domain::catalog::Catalog;
@@ -37,6 +39,8 @@ pub struct RequestId {
 pub struct WriteContext {
     /// The calling service.
     pub caller: String,
+    /// The member on whose behalf it calls; none: it answers for the write itself.
+    pub actor: Option<MemberId>,
     /// Such as `RoleService/UpdateRole`.
     pub method: &'static str,
     /// For retries.
@@ -55,7 +59,7 @@ pub struct Written<T> {
 }
 
 /// What the audit keeps of a change.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Trace {
     pub(super) roles: Vec<RoleId>,
     pub(super) members: Vec<MemberId>,
@@ -87,6 +91,7 @@ pub(super) struct Writer {
     store: SqlStore,
     tokens: Tokens,
     counts: Arc<WriteCounts>,
+    refusals: Arc<RefusalCounts>,
 }
 
 /// What a mutation begins with.
@@ -101,10 +106,13 @@ pub(super) enum Start<T> {
 pub(super) struct Operation {
     pub(super) tx: WriteTx,
     pub(super) now: Timestamp,
+    /// The actor, once it was admitted.
+    pub(super) acting: Option<Acting>,
     context: WriteContext,
     tenant: TenantId,
     tokens: Tokens,
     store: SqlStore,
+    refusals: Arc<RefusalCounts>,
     ending: WriteEnding,
 }
 
@@ -117,12 +125,17 @@ struct Remembered<T> {
 
 impl Writer {
     pub(super) fn new(store: SqlStore, tokens: Tokens) -> Self {
-        Writer { store, tokens, counts: Arc::default() }
+        Writer { store, tokens, counts: Arc::default(), refusals: Arc::default() }
     }
 
     /// How its mutations ended.
     pub(super) fn counts(&self) -> &Arc<WriteCounts> {
         &self.counts
+    }
+
+    /// What actors were refused.
+    pub(super) fn refusals(&self) -> &Arc<RefusalCounts> {
+        &self.refusals
     }
 
     /// Locks the tenant, and looks whether this request was answered before.
@@ -137,10 +150,12 @@ impl Writer {
         let mut operation = Operation {
             tx,
             now,
+            acting: None,
             context,
             tenant: tenant.clone(),
             tokens: self.tokens.clone(),
             store: self.store.clone(),
+            refusals: Arc::clone(&self.refusals),
             ending,
         };
         if let (Some(request), Some(key)) = (&operation.context.request, operation.request_key())
@@ -198,6 +213,32 @@ impl Operation {
         &self.tenant
     }
 
+    /// The member on whose behalf it is made.
+    pub(super) fn actor_id(&self) -> Option<&MemberId> {
+        self.context.actor.as_ref()
+    }
+
+    /// What the actor tries, to be recorded should it be refused.
+    pub(super) fn attempt(&self, actor: &MemberId, trace: Trace) -> Attempt {
+        Attempt {
+            store: self.store.clone(),
+            counts: Arc::clone(&self.refusals),
+            tenant: self.tenant.clone(),
+            caller: self.context.caller.clone(),
+            actor: actor.clone(),
+            method: self.context.method,
+            request_id: self.context.request.as_ref().map(|request| request.id.clone()),
+            at: self.now,
+            is_trial: self.context.validate_only,
+            trace,
+        }
+    }
+
+    /// Ends it without a commit.
+    pub(super) fn end(mut self, outcome: WriteOutcome) {
+        self.ending.is(outcome);
+    }
+
     fn request_key(&self) -> Option<RequestKey> {
         self.context.request.as_ref().map(|request| RequestKey {
             caller: self.context.caller.clone(),
@@ -232,11 +273,12 @@ impl Operation {
         let revision = self.tx.next_revision();
         let value = self.remember(revision, value).await?;
         let (method, caller) = (self.context.method, self.context.caller.clone());
+        let actor = self.context.actor;
         let request_id = self.context.request.map(|request| request.id);
         let entries = traces.map(|trace| AuditEntry {
             at: self.now,
             caller: caller.clone(),
-            actor: None,
+            actor: actor.clone(),
             method: method.to_owned(),
             request_id: request_id.clone(),
             roles: trace.roles,

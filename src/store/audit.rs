@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::{NotSet, Set},
-    ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ActiveValue::{self, NotSet, Set},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     sea_query::SelectStatement,
 };
 use serde_json::Value;
 
 use super::StoreError;
+use super::chain::{Chain, Record};
 use super::entity::{audit, audit_subject};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{corrupt, count, from_json, stored, to_json};
@@ -45,8 +46,8 @@ pub struct AuditEntry {
 /// An entry of the trail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEvent {
-    /// Its place in the trail.
-    pub seq: u64,
+    /// Its place in the tenant's trail: 1, 2, 3 and so on.
+    pub number: u64,
     /// The tenant's revision: the one that the call made, or the one that it was refused at.
     pub revision: u64,
     /// What was done.
@@ -73,7 +74,7 @@ pub struct AuditFilter {
 }
 
 impl ReadTx {
-    /// Audit events, newest first; those before `before_seq` if it is given.
+    /// Audit events, newest first; those before this one if it is given.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -81,13 +82,15 @@ impl ReadTx {
         &self,
         tenant: &TenantId,
         filter: &AuditFilter,
-        before_seq: Option<u64>,
+        before: Option<u64>,
         limit: u64,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let AuditFilter { actor, role, member, from, until } = filter;
         let rows = audit::Entity::find()
             .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
-            .apply_if(before_seq, |query, seq| query.filter(audit::COLUMN.seq.lt(stored(seq))))
+            .apply_if(before, |query, number| {
+                query.filter(audit::Column::Number.lt(stored(number)))
+            })
             .apply_if(actor.as_ref(), |query, actor| {
                 query.filter(audit::COLUMN.actor.eq(actor.as_str()))
             })
@@ -99,7 +102,7 @@ impl ReadTx {
             })
             .apply_if(*from, |query, from| query.filter(audit::COLUMN.at.gte(from.0)))
             .apply_if(*until, |query, until| query.filter(audit::COLUMN.at.lt(until.0)))
-            .order_by_desc(audit::COLUMN.seq)
+            .order_by_desc(audit::COLUMN.number)
             .limit(limit)
             .all(&self.tx)
             .await?;
@@ -157,7 +160,7 @@ fn event(
         text.map(|text| from_json::<Value>(&text, column, &key)).transpose()
     };
     Ok(AuditEvent {
-        seq: count(row.seq, "audit.seq", &key)?,
+        number: count(row.number.unwrap_or(-1), "audit.number", &key)?,
         revision: count(row.revision, "audit.revision", &key)?,
         refusal: row.refusal,
         size,
@@ -175,8 +178,10 @@ fn event(
     })
 }
 
-/// Adds an entry to the trail.
+/// Adds an entry to the trail, as the next event of the tenant's chain, which must be saved after the
+/// last one.
 pub(super) async fn append(
+    chain: &mut Chain<'_>,
     connection: &impl ConnectionTrait,
     tenant: &TenantId,
     revision: u64,
@@ -186,36 +191,99 @@ pub(super) async fn append(
     let AuditEntry { at, caller, actor, method, request_id, roles, members, before, after } = entry;
     let json =
         |value: Option<Value>, column| value.map(|value| to_json(&value, column)).transpose();
-    let row = audit::ActiveModel {
-        seq: NotSet,
-        tenant_id: Set(tenant.to_string()),
-        revision: Set(stored(revision)),
-        at: Set(at.0),
-        caller: Set(caller),
-        actor: Set(actor.map(|actor| actor.to_string())),
-        method: Set(method),
-        request_id: Set(request_id),
-        before: Set(json(before, "audit.before")?),
-        after: Set(json(after, "audit.after")?),
-        refusal: Set(refusal.map(str::to_owned)),
-    };
-    let seq = audit::Entity::insert(row).exec(connection).await?.last_insert_id;
-
-    let mut subjects: Vec<_> = (roles.iter().map(|role| (ROLE, role.as_str())))
-        .chain(members.iter().map(|member| (MEMBER, member.as_str())))
+    let mut subjects: Vec<_> = (roles.iter().map(|role| (ROLE.to_owned(), role.to_string())))
+        .chain(members.iter().map(|member| (MEMBER.to_owned(), member.to_string())))
         .collect();
     subjects.sort_unstable();
     subjects.dedup();
+    let event = chain.seal(Record {
+        tenant: tenant.to_string(),
+        number: 0,
+        revision: stored(revision),
+        at: at.0,
+        caller,
+        actor: actor.map(|actor| actor.to_string()),
+        method,
+        request_id,
+        before: json(before, "audit.before")?,
+        after: json(after, "audit.after")?,
+        refusal: refusal.map(str::to_owned),
+        subjects,
+        key_id: String::new(),
+        link: String::new(),
+        salt: String::new(),
+        covered: String::new(),
+        digests: None,
+        rewrites: None,
+        erased: None,
+    });
+    let subjects = event.subjects.clone();
+    let number = event.number;
+    let inserted = audit::Entity::insert(row(event, NotSet)).exec(connection).await;
+    let seq = match inserted.map_err(StoreError::from) {
+        Ok(inserted) => inserted.last_insert_id,
+        // The number is taken: the head is behind the trail.
+        Err(StoreError::Conflict) => {
+            return Err(corrupt("audit_heads.number", &format!("{tenant} before {number}")));
+        }
+        Err(error) => return Err(error),
+    };
     for subjects in subjects.chunks(CHUNK) {
         let rows = subjects.iter().map(|(kind, subject)| audit_subject::Model {
             audit_seq: seq,
             tenant_id: tenant.to_string(),
-            kind: (*kind).to_owned(),
-            subject_id: (*subject).to_owned(),
+            kind: kind.clone(),
+            subject_id: subject.clone(),
         });
         audit_subject::Entity::insert_many(rows.map(audit_subject::ActiveModel::from))
             .exec_without_returning(connection)
             .await?;
     }
     Ok(())
+}
+
+/// The row of an event, without what it is about.
+pub(super) fn row(event: Record, seq: ActiveValue<i64>) -> audit::ActiveModel {
+    let Record {
+        tenant,
+        number,
+        revision,
+        at,
+        caller,
+        actor,
+        method,
+        request_id,
+        before,
+        after,
+        refusal,
+        subjects: _,
+        key_id,
+        link,
+        salt,
+        covered,
+        digests,
+        rewrites,
+        erased,
+    } = event;
+    audit::ActiveModel {
+        seq,
+        tenant_id: Set(tenant),
+        revision: Set(revision),
+        at: Set(at),
+        caller: Set(caller),
+        actor: Set(actor),
+        method: Set(method),
+        request_id: Set(request_id),
+        before: Set(before),
+        after: Set(after),
+        refusal: Set(refusal),
+        number: Set(Some(number)),
+        key_id: Set(Some(key_id)),
+        link: Set(Some(link)),
+        salt: Set(Some(salt)),
+        covered: Set(Some(covered)),
+        digests: Set(digests),
+        rewrites: Set(rewrites),
+        erased: Set(erased),
+    }
 }

@@ -1,11 +1,13 @@
 //! Erasing a member: its id goes from everything that is kept, the record of what happened stays.
 
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
 };
 use serde_json::Value;
 
-use super::audit::MEMBER;
+use super::audit::{MEMBER, row as row_of};
+use super::chain::{Record, record, subjects_of};
 use super::entity::{audit, audit_subject, change, idempotency};
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
@@ -27,57 +29,49 @@ impl WriteTx {
     /// [`StoreError`]
     pub async fn erase_member(&self, member: &MemberId) -> Result<MemberId, StoreError> {
         let pseudonym = format!("{ERASED}{}", uuid::Uuid::new_v4());
-        self.erase_as_actor(member, &pseudonym).await?;
-        self.erase_as_subject(member, &pseudonym).await?;
+        self.erase_from_trail(member, &pseudonym).await?;
         self.blank_answers_naming(member, &pseudonym).await?;
         self.blur_changes_of(Some(member)).await?;
         Ok(MemberId::trusted(&pseudonym))
     }
 
-    async fn erase_as_actor(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
-        audit::Entity::update_many()
-            .set(audit::ActiveModel {
-                actor: Set(Some(pseudonym.to_owned())),
-                ..Default::default()
-            })
-            .filter(audit::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(audit::COLUMN.actor.eq(member.as_str()))
-            .exec(&self.tx)
-            .await?;
-        Ok(())
-    }
-
-    async fn erase_as_subject(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
-        let about = audit_subject::Entity::find()
-            .filter(audit_subject::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(audit_subject::COLUMN.kind.eq(MEMBER))
-            .filter(audit_subject::COLUMN.subject_id.eq(member.as_str()))
-            .order_by_asc(audit_subject::COLUMN.audit_seq)
-            .all(&self.tx)
-            .await?;
-        let events: Vec<i64> = about.iter().map(|subject| subject.audit_seq).collect();
+    /// Rewrites the events that it did or that are about it, each with proof for the chain.
+    async fn erase_from_trail(&self, member: &MemberId, pseudonym: &str) -> Result<(), StoreError> {
+        let events = self.events_naming(member).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let chain = self.chain().await?;
         for events in events.chunks(AT_ONCE) {
             let rows = audit::Entity::find()
                 .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
                 .all(&self.tx)
                 .await?;
+            let mut subjects = subjects_of(&self.tx, &rows).await?;
+            let mut rewritten = Vec::with_capacity(rows.len());
             for row in rows {
-                let key = row.seq.to_string();
-                let rewritten = |text: &Option<String>, column| {
-                    let rewrite = |text: &String| {
-                        let mut value: Value = from_json(text, column, &key)?;
-                        replace(&mut value, member.as_str(), pseudonym);
-                        to_json(&value, column)
-                    };
-                    text.as_ref().map(rewrite).transpose()
-                };
-                let before = rewritten(&row.before, "audit.before")?;
-                let after = rewritten(&row.after, "audit.after")?;
-                let mut row = row.into_active_model();
-                row.before = Set(before);
-                row.after = Set(after);
-                row.update(&self.tx).await?;
+                let seq = row.seq;
+                let told = subjects.remove(&seq).unwrap_or_default();
+                let mut event = record(row, told);
+                pseudonymize(&mut event, member.as_str(), pseudonym)?;
+                let event = self.erasures().rewrite(&chain, event)?;
+                rewritten.push(row_of(event, Set(seq)));
             }
+            use audit::Column;
+            let change = OnConflict::column(Column::Seq)
+                .update_columns([
+                    Column::Actor,
+                    Column::Before,
+                    Column::After,
+                    Column::Salt,
+                    Column::Digests,
+                    Column::Rewrites,
+                ])
+                .to_owned();
+            audit::Entity::insert_many(rewritten)
+                .on_conflict(change)
+                .exec_without_returning(&self.tx)
+                .await?;
         }
         audit_subject::Entity::update_many()
             .set(audit_subject::ActiveModel {
@@ -90,6 +84,31 @@ impl WriteTx {
             .exec(&self.tx)
             .await?;
         Ok(())
+    }
+
+    /// The rows of the events that the member did or that are about it, oldest first.
+    async fn events_naming(&self, member: &MemberId) -> Result<Vec<i64>, StoreError> {
+        let mut events: Vec<i64> = audit_subject::Entity::find()
+            .select_only()
+            .column(audit_subject::Column::AuditSeq)
+            .filter(audit_subject::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(audit_subject::COLUMN.kind.eq(MEMBER))
+            .filter(audit_subject::COLUMN.subject_id.eq(member.as_str()))
+            .into_tuple()
+            .all(&self.tx)
+            .await?;
+        let done: Vec<i64> = audit::Entity::find()
+            .select_only()
+            .column(audit::Column::Seq)
+            .filter(audit::COLUMN.tenant_id.eq(self.id().as_str()))
+            .filter(audit::COLUMN.actor.eq(member.as_str()))
+            .into_tuple()
+            .all(&self.tx)
+            .await?;
+        events.extend(done);
+        events.sort_unstable();
+        events.dedup();
+        Ok(events)
     }
 
     /// Lets changes of this member, or all that name members, say "everything" instead: followers
@@ -130,6 +149,29 @@ impl WriteTx {
         }
         Ok(())
     }
+}
+
+/// Replaces the member in an event: who did it, what it is about, and what is told of it.
+fn pseudonymize(event: &mut Record, id: &str, pseudonym: &str) -> Result<(), StoreError> {
+    let key = event.number.to_string();
+    if event.actor.as_deref() == Some(id) {
+        event.actor = Some(pseudonym.to_owned());
+    }
+    let mut about = false;
+    for (_, subject) in event.subjects.iter_mut().filter(|told| told.0 == MEMBER && told.1 == id) {
+        pseudonym.clone_into(subject);
+        about = true;
+    }
+    // Others are told of only where they are what it is about.
+    let told = [(&mut event.before, "audit.before"), (&mut event.after, "audit.after")];
+    for (text, column) in told.into_iter().filter(|_| about) {
+        if let Some(text) = text {
+            let mut value: Value = from_json(text, column, &key)?;
+            replace(&mut value, id, pseudonym);
+            *text = to_json(&value, column)?;
+        }
+    }
+    Ok(())
 }
 
 /// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is

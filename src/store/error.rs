@@ -61,10 +61,22 @@ pub enum OpenError {
     /// Its schema is newer than this program's, or it is another program's database.
     #[error(
         "the database has {}, which this program does not know: it belongs to a newer version of \
-         Rolegate, or to another program",
+         Rolegate, so upgrade this program, or to another program, so name another database",
         .0.join(", ")
     )]
     NewerSchema(Vec<String>),
+    /// Its audit trail goes on with a newer key than the one given.
+    #[error(
+        "the audit trail goes on under the key {0}, which came after the one given: give that one with \
+         --audit-key-file"
+    )]
+    AuditKeyReplaced(String),
+    /// Its audit trail goes on with a key from a file, and none was given.
+    #[error(
+        "the audit trail goes on under the key {0}, which does not come from the database: give it \
+         with --audit-key-file"
+    )]
+    AuditKeyWanted(String),
     /// The server does not answer.
     #[error("the database server at {place} cannot be reached: {reason}")]
     Unreachable {

@@ -5,11 +5,63 @@ use sea_orm::{
 };
 
 use super::StoreError;
-use super::entity::{member, member_role};
-use super::rows::stored;
+use super::entity::{member, member_role, member_team};
+use super::read::ReadTx;
+use super::rows::{ACTIVE, stored};
 use super::write::WriteTx;
 use crate::domain::Timestamp;
-use crate::domain::ids::RoleId;
+use crate::domain::ids::{RoleId, TeamId, TenantId};
+
+impl ReadTx {
+    /// The other roles of those who hold a role, archived ones too, each once.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn roles_held_with(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+    ) -> Result<Vec<RoleId>, StoreError> {
+        let roles: Vec<String> = member_role::Entity::find()
+            .select_only()
+            .column(member_role::Column::RoleId)
+            .distinct()
+            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member_role::COLUMN.role_id.ne(role.as_str()))
+            .filter(member_role::COLUMN.member_id.in_subquery(holders_of(tenant, role)))
+            .into_tuple()
+            .all(&self.tx)
+            .await?;
+        Ok(roles.iter().map(|role| RoleId::trusted(role)).collect())
+    }
+
+    /// Whether an active holder of the role is in a team other than these.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn any_holder_outside(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+        teams: &[TeamId],
+    ) -> Result<bool, StoreError> {
+        let active = member::Entity::find()
+            .select_only()
+            .column(member::Column::Id)
+            .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member::COLUMN.status.eq(ACTIVE))
+            .filter(member::COLUMN.id.in_subquery(holders_of(tenant, role)))
+            .into_query();
+        let found = member_team::Entity::find()
+            .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member_team::COLUMN.team_id.is_not_in(teams.iter().map(TeamId::as_str)))
+            .filter(member_team::COLUMN.member_id.in_subquery(active))
+            .limit(1)
+            .one(&self.tx)
+            .await?;
+        Ok(found.is_some())
+    }
+}
 
 impl WriteTx {
     /// Gives every member that holds one role another one instead, archived members too, and says
@@ -59,14 +111,8 @@ impl WriteTx {
         Ok(all)
     }
 
-    /// The members that hold the role, as a part of a statement.
     fn holders(&self, role: &RoleId) -> SelectStatement {
-        member_role::Entity::find()
-            .select_only()
-            .column(member_role::Column::MemberId)
-            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
-            .into_query()
+        holders_of(self.id(), role)
     }
 
     /// Gives the holders of a role this change's revision.
@@ -83,4 +129,14 @@ impl WriteTx {
             .await?;
         Ok(marked.rows_affected)
     }
+}
+
+/// The members that hold the role, as a part of a statement.
+fn holders_of(tenant: &TenantId, role: &RoleId) -> SelectStatement {
+    member_role::Entity::find()
+        .select_only()
+        .column(member_role::Column::MemberId)
+        .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+        .into_query()
 }

@@ -7,6 +7,7 @@ mod audit;
 mod bounded;
 mod cache;
 mod catalogs;
+mod chain;
 mod contract;
 mod entity;
 mod erase;
@@ -30,6 +31,10 @@ mod write;
 pub use audit::{AuditEntry, AuditEvent, AuditFilter};
 pub use cache::{CacheStats, Cached, FollowLimits, Following, Moment, Standing};
 pub use catalogs::RecordOutcome;
+pub use chain::{
+    AuditKey, AuditKeyChoice, BadKey, Checkpoint, Finding, Head, Keyring, Record, Rotated,
+    SignedHead, TrailState, Verified, Verifier,
+};
 pub use contract::*;
 pub use error::OpenError;
 pub use facts::{PoolStats, newest_schema};

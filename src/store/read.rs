@@ -58,6 +58,30 @@ impl ReadTx {
         rows.into_iter().map(Tenant::try_from).collect()
     }
 
+    /// Those of these tenants that there are, in the order of their ids, with or without deleted
+    /// ones. At most some hundreds at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tenants_among(
+        &self,
+        ids: &[&TenantId],
+        include_deleted: bool,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let wanted = if include_deleted {
+            tenant::COLUMN.state.ne(PURGED)
+        } else {
+            tenant::COLUMN.state.eq(ACTIVE)
+        };
+        let rows = tenant::Entity::find()
+            .filter(wanted)
+            .filter(tenant::COLUMN.id.is_in(ids.iter().map(|id| id.as_str())))
+            .order_by_asc(tenant::COLUMN.id)
+            .all(&self.tx)
+            .await?;
+        rows.into_iter().map(Tenant::try_from).collect()
+    }
+
     /// A custom role.
     ///
     /// # Errors

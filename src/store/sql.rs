@@ -10,6 +10,7 @@ use sea_orm::{
 };
 
 use super::bounded::{Connections, Transaction};
+use super::chain::AuditKeys;
 use super::entity::tenant;
 use super::turns::Turns;
 use super::wake::Waker;
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     pub(super) writers: Connections,
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
+    pub(super) audit_keys: AuditKeys,
     pub(super) waker: Waker,
     turns: Option<(Turns, Duration)>,
     listener: OnceLock<Arc<dyn ChangeListener>>,
@@ -50,7 +52,7 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do about it.
     pub async fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let open::Opened { readers, writers, followers, identity, turns } =
+        let open::Opened { readers, writers, followers, identity, audit_keys, turns } =
             open::open(options).await?;
         Ok(SqlStore {
             inner: Arc::new(Inner {
@@ -60,6 +62,7 @@ impl SqlStore {
                 writers,
                 followers,
                 identity,
+                audit_keys,
                 listener: OnceLock::new(),
                 catalogs: RwLock::default(),
             }),
@@ -158,7 +161,7 @@ impl SqlStore {
     }
 
     /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the
-    /// tenant's revision stays.
+    /// tenant's revision stays. Waits for its turn as a change does: the trail is one chain.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -168,10 +171,12 @@ impl SqlStore {
         entry: AuditEntry,
         reason: &str,
     ) -> Result<(), StoreError> {
-        let tx = ReadTx { tx: self.begin_write().await? };
-        let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
-        audit::append(&tx.tx, tenant, revision, entry, Some(reason)).await?;
-        Ok(tx.tx.commit().await?)
+        let tx = self.write(tenant).await?;
+        let revision = tx.tenant().map_or(0, |tenant| tenant.revision);
+        let mut chain = tx.chain().await?;
+        audit::append(&mut chain, &tx.tx, tenant, revision, entry, Some(reason)).await?;
+        chain.save(&tx.tx).await?;
+        tx.commit_unchanged().await
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction, StoreError> {

@@ -1,6 +1,7 @@
 //! Writing: one transaction is one change of one tenant.
 
 use std::ops::Deref;
+use std::sync::{Mutex, PoisonError};
 
 use sea_orm::{
     ActiveModelTrait,
@@ -9,7 +10,8 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
-use super::entity::{audit, change, idempotency, member, member_role, member_team, role, tenant};
+use super::chain::{Chain, Erasures};
+use super::entity::{change, idempotency, member, member_role, member_team, role, tenant};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
@@ -34,6 +36,8 @@ pub struct WriteTx {
     tenant: Option<Tenant>,
     /// Goes with the transaction.
     turn: Option<Turn>,
+    /// What it has erased from the audit trail, which its first entry is going to say.
+    erasures: Mutex<Erasures>,
 }
 
 impl Deref for WriteTx {
@@ -53,7 +57,7 @@ impl WriteTx {
         tenant: Option<Tenant>,
         turn: Option<Turn>,
     ) -> Self {
-        WriteTx { reads, store, id, tenant, turn }
+        WriteTx { reads, store, id, tenant, turn, erasures: Mutex::default() }
     }
 
     /// The id of the tenant that is locked.
@@ -190,19 +194,20 @@ impl WriteTx {
     }
 
     /// Deletes everything of the tenant but its own row and its latest changes, which name no member
-    /// any more: roles, members, the audit trail, and the answers kept for repeated requests.
+    /// any more: roles, members, the audit trail (of
+    /// which the number and the link of the last event stay), and the answers kept for repeated requests.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn delete_tenant_data(&self) -> Result<(), StoreError> {
         let id = self.id.as_str();
         // What hangs on members and on audit events goes with them.
+        self.delete_audit(&self.store.inner.audit_keys).await?;
         member::Entity::delete_many()
             .filter(member::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
             .await?;
         role::Entity::delete_many().filter(role::COLUMN.tenant_id.eq(id)).exec(&self.tx).await?;
-        audit::Entity::delete_many().filter(audit::COLUMN.tenant_id.eq(id)).exec(&self.tx).await?;
         idempotency::Entity::delete_many()
             .filter(idempotency::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
@@ -215,7 +220,19 @@ impl WriteTx {
     /// # Errors
     /// [`StoreError`]
     pub async fn commit_unchanged(self) -> Result<(), StoreError> {
+        if !self.erasures().is_empty() {
+            return Err(StoreError::Internal("an erasure that no event tells of".to_owned()));
+        }
         Ok(self.reads.tx.commit().await?)
+    }
+
+    /// The chain that the tenant's audit trail is.
+    pub(super) async fn chain(&self) -> Result<Chain<'_>, StoreError> {
+        Chain::load(&self.tx, &self.store.inner.audit_keys, &self.id, self.tenant.is_some()).await
+    }
+
+    pub(super) fn erasures(&self) -> std::sync::MutexGuard<'_, Erasures> {
+        self.erasures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits the change, tells the listener, and gives back the tenant's new revision.
@@ -256,9 +273,12 @@ impl WriteTx {
             created_at: Set(at.0),
         };
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
+        let mut chain = self.chain().await?;
+        chain.erases(&self.erasures());
         for entry in entries {
-            trail::append(&self.tx, &self.id, revision, entry, None).await?;
+            trail::append(&mut chain, &self.tx, &self.id, revision, entry, None).await?;
         }
+        chain.save(&self.tx).await?;
 
         let WriteTx { reads, store, id, turn, .. } = self;
         let change = Change { tenant: id.clone(), revision, touched };

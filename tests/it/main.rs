@@ -8,12 +8,14 @@
     reason = "a test that fails should say where"
 )]
 
+mod actors;
 mod architecture;
 mod cache;
 mod domain;
 mod e2e;
 mod postgres;
 mod properties;
+mod proxy;
 mod reference;
 mod services;
 mod store;

@@ -47,7 +47,7 @@ rm -rf "$0"
 /// `ROLEGATE_REQUIRE_POSTGRES=1` the test fails instead.
 pub(crate) fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-    let cluster = SHARED.get_or_init(|| is_installed().then(Cluster::start)).as_ref();
+    let cluster = SHARED.get_or_init(|| is_installed().then(|| Cluster::start(""))).as_ref();
     if cluster.is_none() {
         skipped();
     }
@@ -56,8 +56,13 @@ pub(crate) fn shared() -> Option<&'static Cluster> {
 
 /// A server for one test alone. `None` as above.
 pub(crate) fn dedicated() -> Option<Cluster> {
+    dedicated_with("")
+}
+
+/// The same with more lines for its `postgresql.conf`.
+pub(crate) fn dedicated_with(settings: &str) -> Option<Cluster> {
     if is_installed() {
-        return Some(Cluster::start());
+        return Some(Cluster::start(settings));
     }
     skipped();
     None
@@ -90,7 +95,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Makes a new cluster and starts it.
-    fn start() -> Cluster {
+    fn start(more: &str) -> Cluster {
         let directory = tempfile::Builder::new().prefix("rg-pg-").tempdir_in("/tmp").unwrap();
         let directory = TempDir::keep(directory);
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
@@ -120,7 +125,7 @@ impl Cluster {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
              max_connections = 300\nmax_prepared_transactions = 5\nshared_buffers = 32MB\n\
-             dynamic_shared_memory_type = mmap\nautovacuum = off\njit = off\n",
+             dynamic_shared_memory_type = mmap\nautovacuum = off\njit = off\n{more}",
             cluster.directory.display()
         );
         cluster.write("postgresql.conf", &settings);
@@ -155,7 +160,12 @@ impl Cluster {
 
     /// That database over TCP.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://rolegate@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+        Self::url_at(self.port, database)
+    }
+
+    /// That database behind another port, which leads to this server.
+    pub(crate) fn url_at(port: u16, database: &str) -> String {
+        format!("postgres://rolegate@127.0.0.1:{port}/{database}?sslmode=disable")
     }
 
     /// That database over the Unix socket.

@@ -6,10 +6,9 @@
 //! its default roles being closed.
 
 pub mod diff;
-mod fields;
 mod hash;
 mod parse;
-mod problem;
+mod prose;
 mod raw;
 mod renames;
 mod shipped;
@@ -21,7 +20,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use problem::{CatalogProblem, CatalogProblems};
 pub use renames::migrate_grants;
 pub use shipped::shipped;
 pub use text::Text;

@@ -2,15 +2,15 @@
 
 use toml::de::DeTable;
 
-use super::problem::Problems;
-use super::{Catalog, CatalogProblems, hash, raw, validate};
+use super::{Catalog, hash, raw, validate};
+use crate::domain::document::{FileProblems, Problems};
 
 impl Catalog {
     /// Reads a catalog file and checks it as a whole.
     ///
     /// # Errors
     /// Every mistake in it, each with its place. A text that is no TOML is not looked at further.
-    pub fn parse(source: &str) -> Result<Catalog, CatalogProblems> {
+    pub fn parse(source: &str) -> Result<Catalog, FileProblems> {
         let problems = Problems::new(source);
         let (document, errors) = DeTable::parse_recoverable(source);
         if !errors.is_empty() {

@@ -2,13 +2,13 @@
 
 use toml::de::DeTable;
 
-use super::fields::{Fields, Prose, Word, is_language};
-use super::problem::{Problems, did_you_mean};
+use super::prose::{Prose, TextFields, is_language};
 use super::text::Text;
 use super::{
     MAX_CUSTOM_ROLES, MAX_DEFAULT_ROLES, MAX_PERMISSIONS, MAX_PLANS, MAX_ROLES_PER_MEMBER,
     MAX_SCOPES, MAX_SECTIONS,
 };
+use crate::domain::document::{Fields, Problems, Word, did_you_mean};
 
 pub(super) struct RawCatalog {
     pub(super) id: Option<Word>,

@@ -1,5 +1,6 @@
 //! The rules of grants, roles, decisions and plans, on a small catalog with one of each kind.
 
+mod actor;
 mod decision;
 mod grant;
 mod impact;

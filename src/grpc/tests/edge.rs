@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ fn framed(path: &str, frame: &str) -> Request<Body> {
         .header("te", "trailers")
         .body(Body::new(frame.to_owned()))
         .unwrap();
-    request.extensions_mut().insert(Caller::development());
+    request.extensions_mut().insert(Arc::new(Caller::development()));
     request
 }
 

@@ -22,6 +22,7 @@ use crate::service::roles::Roles;
 use crate::service::seal::Seal;
 use crate::service::tenants::Tenants;
 use crate::service::token::Tokens;
+use crate::service::watch::{WatchLimits, Watches};
 use crate::store::{OpenOptions, SqlStore};
 
 /// The services over a database of their own.
@@ -46,8 +47,10 @@ impl Apis {
             (Tokens::new(store.identity()), Seal::new(store.identity().signing_key));
         let roles = Roles::new(store.clone(), tokens.clone(), seal.clone());
         let decisions = Decisions::new(Arc::new(store.clone()), tokens.clone());
+        let watches = Watches::new(store.clone(), tokens.clone(), WatchLimits::default());
+        tokio::spawn(watches.clone().run());
         Apis {
-            authz: AuthzApi::new(decisions, roles.clone()),
+            authz: AuthzApi::new(decisions, roles.clone(), watches),
             roles: RoleApi::new(roles),
             tenants: TenantApi::new(Tenants::new(store.clone(), tokens.clone(), seal.clone())),
             members: MemberApi::new(Members::new(store, tokens, seal)),
@@ -71,7 +74,7 @@ async fn tenant(apis: &Apis, id: &str, catalog: &str) {
 /// A request of somebody who may call.
 fn of_caller<M>(message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Caller::development());
+    request.extensions_mut().insert(Arc::new(Caller::development()));
     request
 }
 

@@ -8,11 +8,12 @@ use crate::domain::refusal::{Problem, Unit, Violation};
 use crate::domain::resource::Resource;
 use crate::grpc::fields::{Fields, Sound};
 use crate::grpc::{pb, values};
+use crate::service::caller::Caller;
 use crate::service::token::Consistency;
 
 /// What a parser makes of something, or all that it finds wrong.
 fn parsed<T>(parse: impl FnOnce(&mut Fields) -> Sound<T>) -> Result<T, Vec<Violation>> {
-    let mut fields = Fields::of_message();
+    let mut fields = Fields::of_message(std::sync::Arc::new(Caller::development()));
     let value = parse(&mut fields);
     fields.all_or_violations((value,)).map(|(value,)| value)
 }
@@ -125,7 +126,7 @@ fn violations_are_kept_up_to_a_bound() {
 #[test]
 fn something_wrong_is_never_lost() {
     // A parser that says "sound" all the same does not get through.
-    let mut fields = Fields::of_message();
+    let mut fields = Fields::of_message(std::sync::Arc::new(Caller::development()));
     let _: Sound<MemberId> = fields.id("member_id", "");
     assert!(fields.all((Some(1),)).is_err());
 }

@@ -48,6 +48,8 @@ async fn nobody_is_answered_without_a_caller() {
     let mut all: Vec<(&str, Status)> = refusals!(apis, Request::new);
     let request = Request::new(pb::ListTenantsRequest::default());
     all.push(("list_tenants", apis.tenants.list_tenants(request).await.unwrap_err()));
+    let request = Request::new(pb::WatchRequest::default());
+    all.push(("watch", apis.authz.watch(request).await.unwrap_err()));
     for (method, status) in all {
         assert_eq!(status.code(), Code::Internal, "{method}");
         assert_eq!(status.get_details_error_info().unwrap().reason, "INTERNAL", "{method}");
@@ -102,13 +104,42 @@ async fn every_method_names_the_fields_that_it_misses() {
 }
 
 #[tokio::test]
-async fn an_actor_is_refused_before_the_fields_are_looked_at() {
+async fn an_actor_is_an_id_and_no_tenant_is_changed_on_behalf_of_one() {
     let apis = Apis::new().await;
     let actor_id = "kim".to_owned();
-    let request = pb::CreateRoleRequest { actor_id: actor_id.clone(), ..Default::default() };
-    assert_eq!(reason(apis.roles.create_role(of_caller(request)).await), "ACTOR_NOT_SUPPORTED");
-    let request = pb::PurgeTenantRequest { actor_id: actor_id.clone(), ..Default::default() };
-    assert_eq!(reason(apis.tenants.purge_tenant(of_caller(request)).await), "ACTOR_NOT_SUPPORTED");
+    let tenant_id = "t".to_owned();
+    let empty = String::new;
+    for (given, expected) in [
+        ("x".repeat(129), vec!["actor_id FIELD_TOO_LONG"]),
+        ("kim\n".to_owned(), vec!["actor_id FIELD_INVALID"]),
+    ] {
+        let request = pb::CreateRoleRequest {
+            tenant_id: tenant_id.clone(),
+            actor_id: given,
+            ..Default::default()
+        };
+        assert_eq!(violations(apis.roles.create_role(of_caller(request)).await), expected);
+    }
+    macro_rules! refused {
+        ($($method:ident $message:ident),*) => {
+            $({
+                let actor_id = actor_id.clone();
+                let request = pb::$message { actor_id, ..Default::default() };
+                let violations = violations(apis.tenants.$method(of_caller(request)).await);
+                let name = stringify!($method);
+                assert_eq!(violations[0], "actor_id ACTOR_NOT_APPLICABLE", "{name}");
+                assert!(violations[1..].iter().all(|one| one.ends_with("FIELD_REQUIRED")));
+            })*
+        };
+    }
+    refused!(
+        create_tenant CreateTenantRequest, change_plan ChangePlanRequest,
+        move_catalog MoveCatalogRequest, delete_tenant DeleteTenantRequest,
+        undelete_tenant UndeleteTenantRequest, purge_tenant PurgeTenantRequest
+    );
+    let request = pb::CreateRoleRequest { tenant_id, actor_id: empty(), ..Default::default() };
+    let refused = reason(apis.roles.create_role(of_caller(request)).await);
+    assert_eq!(refused, "TENANT_NOT_FOUND", "the caller by itself");
     // The audit is only searched for one.
     tenant(&apis, "t", "qpien").await;
     let request =

@@ -2,22 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::domain::actor::{ActorRefusal, Better, Lack, Missing};
 use crate::domain::grant::{Choice, GrantProblem};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
+use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
+use crate::domain::relation::Relation;
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, wording};
 use crate::service::ServiceError;
+use crate::service::watch::{EndCause, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 5] = [
+const MADE_ELSEWHERE: [ErrorReason; 7] = [
     ErrorReason::Unspecified,
+    ErrorReason::CallerUnauthenticated,
+    ErrorReason::CapabilityMissing,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
@@ -49,6 +55,7 @@ fn place_of_problem(problem: &Problem) -> usize {
         Problem::ConsistencyTokenOtherTenant => 16,
         Problem::Confirmation { .. } => 17,
         Problem::ReassignmentToItself => 18,
+        Problem::CursorInvalid => 31,
         Problem::Grant(problem) => match problem {
             GrantProblem::UnknownPermission { .. } => 19,
             GrantProblem::UnknownScope { .. } => 20,
@@ -66,6 +73,7 @@ fn place_of_problem(problem: &Problem) -> usize {
                 }
             }
         },
+        Problem::ActorNotApplicable => 32,
     }
 }
 
@@ -144,6 +152,8 @@ fn problems() -> Vec<Problem> {
         missing(&[], false),
         missing(&[("ticket.work", &[])], false),
         missing(&[("report.daily.view", &[]), ("ticket.work", &["all"])], false),
+        Problem::CursorInvalid,
+        Problem::ActorNotApplicable,
     ]
 }
 
@@ -171,11 +181,72 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::ConsistencyTokenAhead => 18,
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
-        Refusal::ActorNotSupported => 21,
+        Refusal::CursorExpired(loss) => 21 + *loss as usize,
+        Refusal::WatchStreamLimit { .. } => 24,
+        Refusal::Actor(refused) => 26 + place_of_actor_refusal(refused),
+        Refusal::TenantNotAllowed(_) => 25,
     }
 }
 
+/// As [`place_of_problem`], where there are several of one kind, each.
+fn place_of_actor_refusal(refused: &ActorRefusal) -> usize {
+    match refused {
+        ActorRefusal::NotFound { .. } => 0,
+        ActorRefusal::Archived { .. } => 1,
+        ActorRefusal::NotPermitted { .. } => 2,
+        ActorRefusal::IsSubject { .. } => 3,
+        ActorRefusal::OwnerRequired { .. } => 4,
+        ActorRefusal::Outranked { by: Better::Member(_), .. } => 5,
+        ActorRefusal::Outranked { by: Better::Role(_), .. } => 6,
+        ActorRefusal::LacksGrant { in_teams: false, .. } => 7,
+        ActorRefusal::LacksGrant { in_teams: true, .. } => 8,
+    }
+}
+
+fn lack(count: usize) -> Lack {
+    let missing = |permission: &str, relations: &[Relation]| Missing {
+        permission: permission.into(),
+        relations: relations.iter().copied().collect(),
+    };
+    let missing = vec![
+        missing("billing.manage", &[]),
+        missing("conversation.view", &[Relation::Team, Relation::Pool]),
+    ];
+    Lack { missing, count }
+}
+
+fn refused_to_an_actor() -> Vec<ActorRefusal> {
+    let actor = || MemberId::trusted("kim");
+    let role = || RoleId::trusted("night-shift");
+    vec![
+        ActorRefusal::NotFound { actor: actor() },
+        ActorRefusal::Archived { actor: actor() },
+        ActorRefusal::NotPermitted { actor: actor(), permission: "settings.roles.manage".into() },
+        ActorRefusal::IsSubject { actor: actor() },
+        ActorRefusal::OwnerRequired { actor: actor(), owner_role: RoleId::trusted("owner") },
+        ActorRefusal::Outranked {
+            actor: actor(),
+            by: Better::Member(MemberId::trusted("lee")),
+            lack: lack(2),
+        },
+        ActorRefusal::Outranked { actor: actor(), by: Better::Role(role()), lack: lack(3) },
+        ActorRefusal::LacksGrant { actor: actor(), role: None, lack: lack(7), in_teams: false },
+        ActorRefusal::LacksGrant {
+            actor: actor(),
+            role: Some(role()),
+            lack: lack(2),
+            in_teams: true,
+        },
+    ]
+}
+
 fn refusals() -> Vec<Refusal> {
+    let mut refusals = other_refusals();
+    refusals.extend(refused_to_an_actor().into_iter().map(Refusal::Actor));
+    refusals
+}
+
+fn other_refusals() -> Vec<Refusal> {
     let tenant = || TenantId::trusted("acme");
     let role = || RoleId::trusted("night-shift");
     vec![
@@ -205,7 +276,11 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ConsistencyTokenAhead,
         Refusal::EtagMismatch { current: "7".into() },
         Refusal::CustomRoleLimit { plan: "enterprise".into(), limit: 5, current: 5 },
-        Refusal::ActorNotSupported,
+        Refusal::CursorExpired(CursorLoss::Trimmed),
+        Refusal::CursorExpired(CursorLoss::Restored),
+        Refusal::CursorExpired(CursorLoss::Ahead),
+        Refusal::WatchStreamLimit { limit: 100 },
+        Refusal::TenantNotAllowed(tenant()),
     ]
 }
 
@@ -223,7 +298,21 @@ fn statuses() -> Vec<Status> {
     let of_problem = |problem| Status::from(Refusal::invalid("grants[0]", problem));
     let refusals = refusals().into_iter().map(Status::from);
     let problems = problems().into_iter().map(of_problem);
-    refusals.chain(problems).chain(failures().into_iter().map(Status::from)).collect()
+    let failures = failures().into_iter().map(Status::from);
+    refusals.chain(problems).chain(failures).chain(watch_ends().map(Status::from)).collect()
+}
+
+fn watch_ends() -> impl Iterator<Item = WatchEnd> {
+    let end = |why| WatchEnd { why, cursor: "c".into() };
+    [
+        EndCause::Slow { patience: Duration::from_secs(10) },
+        EndCause::Draining,
+        EndCause::Database,
+        EndCause::Expired(CursorLoss::Trimmed),
+        EndCause::Failed("secret: SELECT".into()),
+    ]
+    .into_iter()
+    .map(end)
 }
 
 #[test]
@@ -236,6 +325,17 @@ fn every_variant_is_in_a_case() {
 
 fn every_reason() -> impl Iterator<Item = ErrorReason> {
     (0..1_000).filter_map(|number| ErrorReason::try_from(number).ok())
+}
+
+#[test]
+fn whatever_can_be_resumed_says_where() {
+    for end in watch_ends() {
+        let resumable = !matches!(end.why, EndCause::Expired(_) | EndCause::Failed(_));
+        let status = Status::from(end);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata.get("cursor").is_some_and(|c| c == "c"), resumable, "{status:?}");
+        assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    }
 }
 
 #[test]
@@ -377,6 +477,20 @@ fn whatever_is_refused_fits_into_the_headers_that_clients_take() {
         Refusal::CatalogMoveBlocked { detail: long.clone() },
         Refusal::RoleNameTaken { name: long.clone(), role: RoleId::trusted(&long) },
         Refusal::LastOwner { tenant: TenantId::trusted(&long), owner_role: RoleId::trusted(&long) },
+        Refusal::Actor(ActorRefusal::Outranked {
+            actor: MemberId::trusted(&long),
+            by: Better::Member(MemberId::trusted(&long)),
+            lack: Lack {
+                missing: vec![
+                    Missing {
+                        permission: "x".repeat(200),
+                        relations: Relation::ALL.into_iter().collect()
+                    };
+                    5
+                ],
+                count: 4096,
+            },
+        }),
     ];
     for refusal in refusals {
         let status = Status::from(refusal.clone());

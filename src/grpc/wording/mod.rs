@@ -1,11 +1,14 @@
 //! What is said of everything that a request can be refused for: what is wrong, the limit and the
 //! current value, and what to do next. For people; programs read the reason and the metadata.
 
+mod actor;
 mod problem;
 mod refusal;
+mod watch;
 
 pub(super) use problem::problem;
 pub(super) use refusal::{precondition_subject, refusal};
+pub(super) use watch::{database_gone, draining, too_slow};
 
 use super::pb::ErrorReason;
 use crate::domain::refusal::Violation;

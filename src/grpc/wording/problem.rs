@@ -94,6 +94,12 @@ pub(in crate::grpc) fn problem(problem: &Problem) -> Said {
             "None of these consistency tokens is this tenant's. Add one that an answer about this \
              tenant carried, or leave the consistency unset.",
         ),
+        Problem::CursorInvalid => Said::new(
+            ErrorReason::CursorInvalid,
+            "This is not a cursor of this database: it is garbled, cut or forged, or was made by \
+             another database. Send cursors exactly as responses carry them, or leave this empty to \
+             begin now.",
+        ),
         Problem::Confirmation { expected } => {
             let message = format!(
                 "To confirm the deletion, send exactly this text, which GetRole shows: {}.",
@@ -105,6 +111,11 @@ pub(in crate::grpc) fn problem(problem: &Problem) -> Said {
             ErrorReason::ReassignmentToItself,
             "The members of a role that is being deleted cannot be given that same role; name \
              another one.",
+        ),
+        Problem::ActorNotApplicable => Said::new(
+            ErrorReason::ActorNotApplicable,
+            "Tenants are made, moved and deleted by the platform, never on behalf of a member. Leave \
+             this field empty; the caller answers for the change itself.",
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! What a guard says.
 
-use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened};
+use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened, watch};
 use crate::domain::refusal::Refusal;
 use crate::grpc::pb::ErrorReason;
 
@@ -14,9 +14,9 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
         Refusal::TenantNotFound(tenant) => {
             let message = format!(
                 "There is no tenant {} in use that this caller may see.",
-                quoted(tenant.as_str())
+                quoted(tenant.as_given())
             );
-            Said::new(ErrorReason::TenantNotFound, message).with("tenant", tenant)
+            Said::new(ErrorReason::TenantNotFound, message).with("tenant", tenant.as_given())
         }
         Refusal::RoleNotFound(role) => {
             let message = format!(
@@ -38,6 +38,15 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 quoted(tenant.as_str())
             );
             Said::new(ErrorReason::TenantAlreadyExists, message).with("tenant", tenant)
+        }
+        Refusal::TenantNotAllowed(tenant) => {
+            let message = format!(
+                "This caller may not make a tenant {}: its entry in the callers file lists the \
+                 tenants that it is for, and this is none of them. Have it added there, or use \
+                 another id.",
+                quoted(tenant.as_given())
+            );
+            Said::new(ErrorReason::TenantNotAllowed, message).with("tenant", tenant.as_given())
         }
         Refusal::MemberAlreadyExists(member) => {
             let message = format!(
@@ -170,11 +179,16 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 .with("limit", limit)
                 .with("current", current)
         }
-        Refusal::ActorNotSupported => Said::new(
-            ErrorReason::ActorNotSupported,
-            "This version does not support actors. Leave actor_id empty, and have the calling \
-             service decide who may administer.",
-        ),
+        Refusal::CursorExpired(loss) => watch::cursor_expired(*loss),
+        Refusal::WatchStreamLimit { limit } => {
+            let message = format!(
+                "This server has {} open, as many as it allows. Close one, watch through another \
+                 replica, or raise --max-watch-streams.",
+                counted(*limit as u64, "Watch stream")
+            );
+            Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit)
+        }
+        Refusal::Actor(refused) => super::actor::refusal(refused),
     }
 }
 
@@ -198,11 +212,14 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::RoleNotFound(_)
         | Refusal::MemberNotFound(_)
         | Refusal::TenantAlreadyExists(_)
+        | Refusal::TenantNotAllowed(_)
         | Refusal::MemberAlreadyExists(_)
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }
         | Refusal::CustomRoleLimit { .. }
-        | Refusal::ActorNotSupported => String::new(),
+        | Refusal::CursorExpired(_)
+        | Refusal::WatchStreamLimit { .. }
+        | Refusal::Actor(_) => String::new(),
     };
     shortened(&subject, MAX_FIELD_BYTES)
 }

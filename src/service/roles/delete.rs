@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Roles, check_etag, confirmation_text, editable, unknown_roles};
+use crate::domain::actor::Duty;
 use crate::domain::catalog::{Catalog, DeletionPolicy};
 use crate::domain::ids::{RoleId, TenantId};
 use crate::domain::refusal::{Problem, Refusal};
 use crate::domain::role::CustomRole;
 use crate::service::ServiceError;
+use crate::service::acting::on_role;
 use crate::service::write::{Start, Trace, WriteContext, Written};
 use crate::store::{ReadTx, RoleMembers, Touched};
 
@@ -48,11 +50,14 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (_, catalog) = operation.tenant().await?;
+        let reassign_to = deletion.reassign_to.as_ref();
+        let attempt = || on_role(Some(role), serde_json::json!({ "reassign_to": reassign_to }));
+        let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let before = editable(&operation.tx, &catalog, tenant, role).await?;
         check_etag(deletion.etag.as_deref(), before.revision)?;
-        let target = deletion.reassign_to.as_ref();
-        let target = reassignment(&operation.tx, &catalog, tenant, &before, target).await?;
+        let target = reassignment(&operation.tx, &catalog, tenant, &before, reassign_to).await?;
         confirmed(&catalog, &before, &deletion.confirmation)?;
+        let operation = operation.may_delete_role(role, target.as_ref()).await?;
         let mut touched = vec![role.clone()];
         let mut deleted = RoleDeleted::default();
         match &target {

@@ -1,12 +1,14 @@
 //! Making and changing custom roles.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::guards::{name_is_free, parse_name, parse_text};
 use super::{
     RoleDetails, Roles, check_etag, collect, custom_role_limit, editable, most_custom_roles,
     parse_grants, show_custom,
 };
+use crate::domain::actor::Duty;
 use crate::domain::catalog::Catalog;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{RoleId, TenantId};
@@ -15,6 +17,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::role::{CompiledRole, CustomRole, RoleKind};
 use crate::domain::tenant::Tenant;
 use crate::service::ServiceError;
+use crate::service::acting::on_role;
 use crate::service::write::{Operation, Start, Trace, WriteContext, Written};
 use crate::store::{RoleMembers, Touched};
 
@@ -76,6 +79,8 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (record, catalog) = operation.tenant().await?;
+        let attempt = || on_role(None, json!({ "name": draft.name, "grants": draft.grants }));
+        let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let grants = collect(
             &mut violations,
             parse_grants(&catalog, &draft.grants, draft.expand_requirements),
@@ -84,7 +89,7 @@ impl Roles {
             return Err(Refusal::Invalid(violations).into());
         };
         let adjusted = added(&draft.grants, &grants);
-        insert(*operation, &record, &catalog, NewRole { name, description, grants, adjusted }).await
+        insert(operation, &record, &catalog, NewRole { name, description, grants, adjusted }).await
     }
 
     /// Makes a custom role from any role, leaving out what no custom role may hold.
@@ -108,6 +113,8 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (record, catalog) = operation.tenant().await?;
+        let attempt = || on_role(Some(source), json!({ "clone": source }));
+        let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let (grants, source_description) = match catalog.default_role(source.as_str()) {
             Some(default) => (default.grants.clone(), default.description.get("").to_owned()),
             None => match operation.tx.role(tenant, source).await? {
@@ -126,7 +133,7 @@ impl Roles {
         let adjusted: Vec<Grant> =
             compiled.dropped().iter().map(|dropped| dropped.grant.clone()).collect();
         let grants = grants.into_iter().filter(|grant| !adjusted.contains(grant)).collect();
-        insert(*operation, &record, &catalog, NewRole { name, description, grants, adjusted }).await
+        insert(operation, &record, &catalog, NewRole { name, description, grants, adjusted }).await
     }
 
     /// Changes a custom role.
@@ -151,6 +158,8 @@ impl Roles {
             Start::Fresh(operation) => operation,
         };
         let (_, catalog) = operation.tenant().await?;
+        let attempt = || on_role(Some(role), json!({ "name": edit.name, "grants": edit.grants }));
+        let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let before = editable(&operation.tx, &catalog, tenant, role).await?;
         check_etag(edit.etag.as_deref(), before.revision)?;
         let name = name.unwrap_or_else(|| Some(before.name.clone()));
@@ -173,6 +182,7 @@ impl Roles {
             let role = show_custom(&catalog, &before, members);
             return operation.unchanged(RoleWritten { role, adjusted }).await;
         }
+        let operation = operation.may_change_role(&before, &grants).await?;
         let after = CustomRole {
             name,
             description,
@@ -211,6 +221,7 @@ async fn insert(
         return Err(Refusal::CustomRoleLimit { plan, limit, current }.into());
     }
     name_is_free(&operation, catalog, &tenant.id, &new.name, None).await?;
+    let operation = operation.may_make_role(&new.grants).await?;
     let role = CustomRole {
         id: RoleId::generate(),
         name: new.name,

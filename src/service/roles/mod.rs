@@ -17,6 +17,7 @@ pub(super) use guards::{check_etag, collect, editable, parse_grants, unknown_rol
 use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};
+use super::refusals::RefusalCounts;
 use super::seal::Seal;
 use super::tenants::in_use;
 use super::token::Tokens;
@@ -92,6 +93,12 @@ impl Roles {
     #[must_use]
     pub fn write_counts(&self) -> &Arc<WriteCounts> {
         self.writer.counts()
+    }
+
+    /// What actors were refused, since the start.
+    #[must_use]
+    pub fn refusal_counts(&self) -> &Arc<RefusalCounts> {
+        self.writer.refusals()
     }
 
     /// The catalog that the tenant is on: the tree for a role editor.

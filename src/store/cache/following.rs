@@ -96,6 +96,12 @@ impl Following {
         }
     }
 
+    /// How old knowledge may be.
+    #[must_use]
+    pub fn limits(&self) -> FollowLimits {
+        self.limits
+    }
+
     /// Every change that was committed before `asked` has been applied.
     pub fn confirm(&self, asked: Moment) {
         self.confirmed_boot.fetch_max(asked.boot, Ordering::AcqRel);

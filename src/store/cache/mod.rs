@@ -361,6 +361,9 @@ impl ChangeListener for Cached {
             tracing::warn!(tenant = %id, revision, "changes are missing; reading the tenant anew");
             self.forget_tenant(id);
         }
+        // It may have been made here and be ahead of one that was made elsewhere and is not known yet:
+        // whoever made it must find it, so until then the database is asked.
+        tenant.answered_at(*revision);
     }
 
     fn uncertain(&self, tenant: &TenantId) {

@@ -16,6 +16,14 @@ pub struct Model {
     pub before: Option<String>,
     pub after: Option<String>,
     pub refusal: Option<String>,
+    pub number: Option<i64>,
+    pub key_id: Option<String>,
+    pub link: Option<String>,
+    pub salt: Option<String>,
+    pub covered: Option<String>,
+    pub digests: Option<String>,
+    pub rewrites: Option<String>,
+    pub erased: Option<String>,
     #[sea_orm(has_many)]
     pub subjects: HasMany<super::audit_subject::Entity>,
 }

@@ -11,6 +11,11 @@ pub(in crate::store) const OLDEST_READER: &str = "oldest_reader";
 /// The last of the changes that were trimmed, as `tx:seq`.
 pub(in crate::store) const TRIMMED: &str = "trimmed";
 
+/// What the audit trail is chained with where no other key was given.
+pub(in crate::store) const AUDIT_KEY: &str = "audit_key";
+/// The ids of the keys that it was chained with, oldest first, with spaces between.
+pub(in crate::store) const AUDIT_KEY_IDS: &str = "audit_key_ids";
+
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "meta")]

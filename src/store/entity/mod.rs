@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "the derive makes its types `pub`, whatever the model is")]
 
 pub(super) mod audit;
+pub(super) mod audit_checkpoint;
+pub(super) mod audit_head;
 pub(super) mod audit_subject;
 pub(super) mod catalog_version;
 pub(super) mod change;

@@ -64,6 +64,9 @@ pub struct SequencedChange {
 
 /// What a follower has seen: every change that was visible at some moment, and no other.
 ///
+/// It never claims more than the newest change that was there: a server that crashes may give the
+/// numbers of transactions that left nothing behind again to transactions that come later.
+///
 /// As big as the number of transactions that were running then, which the server's
 /// `max_connections` bounds, however long one of them stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +117,8 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow_start(&self) -> Result<FollowCursor, StoreError> {
         let everything = Snapshot { oldest: 0, next: 0, running: Vec::new() };
-        let (state, _) = self.look(&unseen(self.backend(), &everything, 0)).await?;
-        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot })
+        let (state, _) = look(self.followers(), &unseen(self.backend(), &everything, 0)).await?;
+        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot.up_to(state.newest) })
     }
 
     /// What became visible since the cursor, at most `limit` changes: as soon as it is, whatever
@@ -125,14 +128,15 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow(&self, cursor: &FollowCursor, limit: u64) -> Result<Followed, StoreError> {
         let backend = self.backend();
-        let (state, changes) = self.look(&unseen(backend, &cursor.seen, limit)).await?;
-        let State { snapshot, epoch, trimmed } = state;
+        let (state, changes) =
+            look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
+        let State { snapshot, epoch, trimmed, newest, settled: _ } = state;
         let horizon = snapshot.horizon(backend);
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
         if epoch != cursor.epoch
             || cursor.seen.misses(number_of(backend, trimmed), &snapshot, returned)
         {
-            let next = FollowCursor { epoch, seen: snapshot };
+            let next = FollowCursor { epoch, seen: snapshot.up_to(newest) };
             let changes = Vec::new();
             return Ok(Followed { changes, next, more: false, horizon, gap: true, epoch });
         }
@@ -141,7 +145,7 @@ impl SqlStore {
             Some(last) if full => {
                 cursor.seen.advanced_to(number_of(backend, last.position), &snapshot)
             }
-            _ => snapshot,
+            _ => snapshot.up_to(newest),
         };
         let next = FollowCursor { epoch, seen };
         Ok(Followed { changes, next, more: full, horizon, gap: false, epoch })
@@ -159,17 +163,16 @@ impl SqlStore {
         limit: u64,
     ) -> Result<OrderedChanges, StoreError> {
         let backend = self.backend();
-        let (state, changes) = self.look(&settled(backend, after, limit)).await?;
-        let State { snapshot, epoch, trimmed } = state;
-        let horizon = snapshot.horizon(backend);
-        if after < trimmed || after > horizon {
+        let (state, changes) = look(self.readers(), &settled(backend, after, limit)).await?;
+        let (end, State { epoch, trimmed, .. }) = (state.settled_end(backend), state);
+        if after < trimmed || after > end {
             let changes = Vec::new();
-            return Ok(OrderedChanges { changes, next: horizon, more: false, gap: true, epoch });
+            return Ok(OrderedChanges { changes, next: end, more: false, gap: true, epoch });
         }
         let more = changes.len() as u64 >= limit;
         let next = match changes.last() {
             Some(last) if more => last.position,
-            _ => horizon,
+            _ => end,
         };
         Ok(OrderedChanges { changes, next, more, gap: false, epoch })
     }
@@ -180,8 +183,9 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn ordered_end(&self) -> Result<(ChangePosition, u64), StoreError> {
         let backend = self.backend();
-        let (state, _) = self.look(&settled(backend, ChangePosition::default(), 0)).await?;
-        Ok((state.snapshot.horizon(backend), state.epoch))
+        let nothing = settled(backend, ChangePosition::default(), 0);
+        let (state, _) = look(self.readers(), &nothing).await?;
+        Ok((state.settled_end(backend), state.epoch))
     }
 
     /// The database's epoch now, which changes when a backup is restored. Compare
@@ -202,17 +206,22 @@ impl SqlStore {
         self.followers().get_database_backend()
     }
 
-    /// One statement, so that the state is the one in which exactly these changes are visible.
-    async fn look(
-        &self,
-        statement: &Statement,
-    ) -> Result<(State, Vec<SequencedChange>), StoreError> {
-        let rows = self.followers().query_all_raw(statement.clone()).await?;
-        let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
-        let state = State::try_from(first)?;
-        let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
-        Ok((state, changes.collect::<Result<_, _>>()?))
+    /// For Watch: however many read an old order again, the caches' follower waits for none.
+    fn readers(&self) -> &Connections {
+        &self.inner.readers
     }
+}
+
+/// One statement, so that the state is the one in which exactly these changes are visible.
+async fn look(
+    connections: &Connections,
+    statement: &Statement,
+) -> Result<(State, Vec<SequencedChange>), StoreError> {
+    let rows = connections.query_all_raw(statement.clone()).await?;
+    let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
+    let state = State::try_from(first)?;
+    let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
+    Ok((state, changes.collect::<Result<_, _>>()?))
 }
 
 /// What orders visibility.
@@ -225,6 +234,23 @@ struct State {
     snapshot: Snapshot,
     epoch: u64,
     trimmed: ChangePosition,
+    /// What numbers the newest change that is visible, or was trimmed.
+    newest: u64,
+    /// The last change that nothing can get in front of any more; none on SQLite.
+    settled: Option<ChangePosition>,
+}
+
+impl State {
+    /// Behind every settled change. Always the place of a change, never of what the snapshot says
+    /// is free: a server that crashes may give the same numbers again to transactions that come
+    /// later, but for those up to a change that was committed.
+    fn settled_end(&self, backend: DbBackend) -> ChangePosition {
+        if backend != DbBackend::Postgres {
+            return self.snapshot.horizon(backend);
+        }
+        let trimmed = (self.trimmed.tx < self.snapshot.oldest).then_some(self.trimmed);
+        self.settled.max(trimmed).unwrap_or_default()
+    }
 }
 
 impl TryFrom<&QueryResult> for State {
@@ -233,10 +259,22 @@ impl TryFrom<&QueryResult> for State {
     fn try_from(row: &QueryResult) -> Result<Self, StoreError> {
         let (snapshot, epoch, trimmed): (String, String, String) =
             (row.try_get("", "snapshot")?, row.try_get("", "epoch")?, row.try_get("", "trimmed")?);
+        let settled: Option<String> = row.try_get("", "settled")?;
+        let newest: Option<i64> = row.try_get("", "newest")?;
+        let trimmed: ChangePosition =
+            trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?;
+        let newest = match newest {
+            Some(newest) => count(newest, "changes.tx", "newest")?,
+            None => trimmed.tx,
+        };
         Ok(State {
             snapshot: snapshot.parse().map_err(|_| corrupt("snapshot", "changes"))?,
             epoch: epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?,
-            trimmed: trimmed.parse().map_err(|_| corrupt("meta.value", meta::TRIMMED))?,
+            trimmed,
+            newest,
+            settled: settled
+                .map(|settled| settled.parse().map_err(|_| corrupt("changes.tx", &settled)))
+                .transpose()?,
         })
     }
 }
@@ -315,11 +353,15 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
 const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT pg_current_snapshot()::text AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed) state";
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, \
+    (SELECT max(tx) FROM changes) AS newest, \
+    (SELECT tx || ':' || seq FROM changes \
+    WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+    ORDER BY tx DESC, seq DESC LIMIT 1) AS settled) state";
 
 /// The sequence goes on counting where it was, whatever was deleted.
 const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \
     SELECT printf('%d:%d:', last + 1, last + 1) AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed \
+    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, last AS newest, NULL AS settled \
     FROM (SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'changes')) state";

@@ -55,6 +55,15 @@ impl Snapshot {
         Snapshot { oldest, next, running }
     }
 
+    /// The same, claiming nothing beyond a number.
+    pub(super) fn up_to(self, number: u64) -> Snapshot {
+        let next = number.saturating_add(1).min(self.next);
+        let running: Vec<u64> =
+            self.running.into_iter().filter(|running| *running < next).collect();
+        let oldest = running.first().copied().unwrap_or(next);
+        Snapshot { oldest, next, running }
+    }
+
     pub(super) fn horizon(&self, backend: DbBackend) -> ChangePosition {
         if backend == DbBackend::Postgres {
             // In front of the oldest transaction that may still commit.
@@ -98,6 +107,13 @@ mod tests {
         // What was running and lies behind the page's end is still to come, ended or not.
         let now = snapshot("30:30:");
         assert_eq!(seen.advanced_to(10, &now), snapshot("15:20:15"));
+    }
+
+    #[test]
+    fn beyond_a_number_nothing_counts_as_seen() {
+        assert_eq!(snapshot("10:30:10,22,25").up_to(23), snapshot("10:24:10,22"));
+        assert_eq!(snapshot("25:30:25").up_to(20), snapshot("21:21:"));
+        assert_eq!(snapshot("10:20:10").up_to(19), snapshot("10:20:10"));
     }
 
     #[test]

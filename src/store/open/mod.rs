@@ -9,10 +9,11 @@ use std::time::Duration;
 use sea_orm::EntityTrait;
 use uuid::Uuid;
 
-use super::OpenError;
 use super::bounded::Connections;
+use super::chain::AuditKeys;
 use super::entity::meta;
 use super::turns::Turns;
+use super::{AuditKeyChoice, OpenError};
 
 /// Which database to open, and how.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct OpenOptions {
     /// The database was restored from a backup: start a new epoch, in which nothing that was derived
     /// from what came after the backup is valid. Goes with `migrate`.
     pub after_restore: bool,
+    /// What the audit trail is chained with.
+    pub audit_key: AuditKeyChoice,
     /// How many connections. On SQLite all of them read, and one more writes. On PostgreSQL half of
     /// them read and half of them write, so that neither can starve the other; up to three more
     /// follow changes.
@@ -56,6 +59,7 @@ impl OpenOptions {
             url,
             password: None,
             after_restore: false,
+            audit_key: AuditKeyChoice::Database,
             connections: 16,
             acquire_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
@@ -112,6 +116,7 @@ pub(super) struct Opened {
     /// Apart from the readers, so that slow reads never keep a revoke from being noticed.
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
+    pub(super) audit_keys: AuditKeys,
     /// Where writers of a tenant wait, and for how long. `None` where there is one writer.
     pub(super) turns: Option<(Turns, Duration)>,
 }

@@ -75,7 +75,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         );
         tx.inner().execute_unprepared(&alone).await.map_err(failed)?;
     }
-    schema::update(tx, options, &failed).await?;
+    let audit_keys = schema::update(tx, options, &failed).await?;
 
     let readers = session.connect(Access::Read, read).await.map_err(failed)?;
     let followers = session.connect(Access::Follow, FOLLOWERS).await.map_err(failed)?;
@@ -86,7 +86,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         return Err(OpenError::Restored);
     }
     let turns = Some((Turns::default(), options.lock_timeout));
-    Ok(Opened { readers, writers, followers, identity, turns })
+    Ok(Opened { readers, writers, followers, identity, audit_keys, turns })
 }
 
 /// Whether there are changes by transactions that this server has not come to yet. A dump takes rows

@@ -1,13 +1,23 @@
 //! Bringing a schema up to date, or finding out whether this program can work with it as it is.
 
 use migrations::{Migrator, MigratorTrait};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel};
 
 use crate::store::OpenError;
 use crate::store::bounded::Transaction;
-use crate::store::entity::{change, meta};
+use crate::store::chain::{self, AuditKeys};
+use crate::store::entity::{change, meta, tenant};
 
 use super::OpenOptions;
+
+/// By how much the revision of each tenant grows when a backup is restored: more than any tenant has
+/// changed since the backup. Etags are revisions, and an etag of what was lost must not fit what is
+/// written instead.
+const REVISIONS_LOST: i64 = 1_000_000;
+
+/// The migration after which what is in the audit trail has to be chained.
+const AUDIT_CHAIN: &str = "m0002_audit_chain";
 
 /// Applies what is missing, all in this transaction, which keeps everybody else from doing the
 /// same: a migration that fails leaves nothing.
@@ -18,7 +28,7 @@ pub(super) async fn update(
     tx: Transaction,
     options: &OpenOptions,
     failed: &(dyn Fn(DbErr) -> OpenError + Sync),
-) -> Result<(), OpenError> {
+) -> Result<AuditKeys, OpenError> {
     let applied = migrations::applied(tx.inner()).await.map_err(failed)?;
     let known: Vec<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
     let ours = known.len();
@@ -38,17 +48,27 @@ pub(super) async fn update(
         return Err(OpenError::OlderSchema(pending));
     } else if !pending.is_empty() {
         Migrator::up(tx.inner(), None).await.map_err(failed)?;
+        if pending.iter().any(|name| name == AUDIT_CHAIN) {
+            chain::adopt(&tx, &options.audit_key).await.map_err(failed)?;
+        }
     }
     if options.after_restore {
         new_epoch(&tx).await.map_err(failed)?;
     }
-    tx.commit().await.map_err(failed)
+    let keys = chain::register(&tx, &options.audit_key, failed).await?;
+    tx.commit().await.map_err(failed)?;
+    Ok(keys)
 }
 
 /// What was after the backup is gone, so what anybody derived from it is void. The changes in the
 /// backup are numbered by the server that it was taken from: nobody may go on from them.
 async fn new_epoch(tx: &Transaction) -> Result<(), DbErr> {
     change::Entity::delete_many().exec(tx.inner()).await?;
+    let revision = Expr::col(tenant::Column::Revision).add(REVISIONS_LOST);
+    tenant::Entity::update_many()
+        .col_expr(tenant::Column::Revision, revision)
+        .exec(tx.inner())
+        .await?;
     let epoch = value(tx, meta::EPOCH).await?;
     let epoch = epoch.and_then(|epoch| epoch.parse::<u64>().ok());
     let Some(epoch) = epoch.and_then(|epoch| epoch.checked_add(1)) else {

@@ -27,7 +27,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         ..TransactionOptions::default()
     };
     let tx = writers.begin(alone).await.map_err(failed)?;
-    schema::update(tx, options, &failed).await?;
+    let audit_keys = schema::update(tx, options, &failed).await?;
     let readers = connect(&file, options, Access::Read).await.map_err(failed)?;
     let identity = identity(&readers).await.map_err(failed)?;
     let identity = identity.ok_or_else(|| OpenError::Damaged {
@@ -35,7 +35,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         detail: "its identity is missing or unreadable".to_owned(),
     })?;
     // Readers of a file hold nobody up.
-    Ok(Opened { followers: readers.clone(), readers, writers, identity, turns: None })
+    Ok(Opened { followers: readers.clone(), readers, writers, identity, audit_keys, turns: None })
 }
 
 /// The file that a URL names.

@@ -1,5 +1,5 @@
-//! The cache's steps over maps: one tenant with one member, whose state is the number of the change
-//! that made it.
+//! The cache's steps over maps: one tenant with one member, whose state is the number of the writer
+//! who last changed it.
 
 use std::collections::HashMap;
 
@@ -21,6 +21,9 @@ pub enum Broken {
     OneState,
     /// A view from an entry that was not kept does not stop the cache from giving older ones.
     NotKept,
+    /// A change that is told before an earlier one does not stop the cache from giving the state
+    /// before both.
+    OwnWrites,
     /// Answers from the database do not stop the cache from giving older ones.
     NeverBack,
 }
@@ -44,9 +47,11 @@ impl Database {
         (revision, states[revision as usize])
     }
 
-    fn commit(&self, state: u64) -> u64 {
+    /// The second writer changes something else than the member.
+    fn commit(&self, writer: u64) -> u64 {
         let mut states = lock(&self.states);
-        states.push(state);
+        let before = states[states.len() - 1];
+        states.push(if writer == 2 { before } else { writer });
         states.len() as u64 - 1
     }
 
@@ -165,10 +170,16 @@ impl Cache {
         if self.broken == Broken::Order {
             tenant.apply(revision);
         }
-        let key = (tenant.incarnation, MEMBER);
-        self.guard.invalidate(&key, || lock(&self.members).remove(&key));
+        // Some are about somebody else.
+        if self.database.at(revision) != self.database.at(revision - 1) {
+            let key = (tenant.incarnation, MEMBER);
+            self.guard.invalidate(&key, || lock(&self.members).remove(&key));
+        }
         if !tenant.apply(revision) {
             self.guard.invalidate(&TENANT, || lock(&self.tenants).remove(TENANT));
+        }
+        if self.broken != Broken::OwnWrites {
+            tenant.answered_at(revision);
         }
     }
 

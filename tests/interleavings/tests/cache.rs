@@ -28,9 +28,14 @@ fn the_protocol_holds_with_many_switches() {
 
 #[test]
 fn without_one_of_its_rules_the_bug_is_found() {
-    for broken in
-        [Broken::Guard, Broken::Order, Broken::OneState, Broken::NotKept, Broken::NeverBack]
-    {
+    for broken in [
+        Broken::Guard,
+        Broken::Order,
+        Broken::OneState,
+        Broken::NotKept,
+        Broken::OwnWrites,
+        Broken::NeverBack,
+    ] {
         let found = catch_unwind(AssertUnwindSafe(|| {
             for depth in [3, 4, 2] {
                 shuttle::check_pct(move || run(Cast::Few, broken), 100_000, depth);

@@ -5,4 +5,7 @@ mod golden;
 mod oqupie;
 mod qpien;
 mod support;
+
 mod validator;
+
+pub(crate) use support::grants;

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use rolegate::domain::catalog::{Catalog, CatalogProblem, DeletionPolicy, Grantable, Requirement};
+use rolegate::domain::catalog::{Catalog, DeletionPolicy, Grantable, Requirement};
+use rolegate::domain::document::FileProblem;
 
 use super::support;
 
 const SOUND: &str = include_str!("catalogs/sound.toml");
 
-fn problems(source: &str) -> Vec<CatalogProblem> {
+fn problems(source: &str) -> Vec<FileProblem> {
     match Catalog::parse(source) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.all().to_vec(),
@@ -25,7 +26,7 @@ fn check(group: &str) {
         assert_eq!(SOUND.matches(from).count(), 1, "an edit of one place: {from}");
         let source = SOUND.replace(from, to);
         let problems = problems(&source);
-        let all = problems.iter().map(CatalogProblem::to_string).collect::<Vec<_>>().join("\n");
+        let all = problems.iter().map(FileProblem::to_string).collect::<Vec<_>>().join("\n");
         assert_eq!(problems.len(), 1, "{from} => {to}:\n{all}");
         let line = source.lines().nth(problems[0].line - 1).unwrap();
         assert!(line.starts_with(blamed), "{to}: blamed {line:?}, not {blamed:?}: {all}");

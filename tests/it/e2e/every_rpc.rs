@@ -134,6 +134,10 @@ async fn oqupie(mut clients: Clients, called: &mut Called) {
     assert_eq!(read.tenant.unwrap().plan, "enterprise");
     let listed = call!(called, clients.tenants.list_tenants(pb::ListTenantsRequest::default()));
     assert_eq!(listed.tenants.len(), 1);
+    let mut stream = call!(called, clients.authz.watch(pb::WatchRequest::default()));
+    let begin = stream.message().await.unwrap().unwrap();
+    assert!(begin.changes.is_empty() && !begin.cursor.is_empty());
+    drop(stream);
 
     let tree = call!(
         called,

@@ -1,11 +1,24 @@
 //! Whole processes over real sockets.
 
+mod actors;
+mod audit;
+mod callers;
 mod command_line;
+mod delays;
+mod desk;
+mod differing;
 mod durability;
 mod every_rpc;
+mod faults;
+mod figures;
+mod fleet;
+mod history;
 mod http;
 mod outage;
 mod process;
 mod reasons;
 mod replicas;
+mod restore;
 mod shutdown;
+mod suspension;
+mod watch;

@@ -11,12 +11,18 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 5] = [
+const ELSEWHERE: [ErrorReason; 10] = [
     ErrorReason::Unspecified,
+    // Development mode knows one caller, who may do anything: see callers/matrix.rs.
+    ErrorReason::CallerUnauthenticated,
+    ErrorReason::CapabilityMissing,
+    ErrorReason::TenantNotAllowed,
     ErrorReason::Internal,
     ErrorReason::DatabaseUnavailable,
     ErrorReason::TimedOut,
     ErrorReason::ConcurrentChange,
+    ErrorReason::ServerDraining,
+    ErrorReason::WatchTooSlow,
 ];
 
 #[derive(Default)]
@@ -179,9 +185,11 @@ async fn every_refusal_names_its_reason_and_changes_nothing() {
     assert_eq!(before, (snapshot(&clients, "oq").await, snapshot(&clients, "qp").await));
 
     limits_and_deletion(&mut clients, &mut seen).await;
+    actors(&mut clients, &mut seen).await;
     request_ids(&mut clients, &mut seen).await;
     newer_catalog(&mut seen).await;
     lost_data(&mut seen).await;
+    watches(&mut seen).await;
 
     let all: BTreeSet<String> = (0..200)
         .filter_map(|number| ErrorReason::try_from(number).ok())
@@ -474,10 +482,10 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
     use ErrorReason as R;
     let result = clients.authz.check(check("qp", "kim", "chat.vew")).await;
     seen.invalid(result, R::UnknownPermission, "permission");
-    let mut actor = create_role("qp", "New", &[]);
-    actor.actor_id = "owner".into();
-    let result = clients.roles.create_role(actor).await;
-    seen.refused(result, Code::Unimplemented, R::ActorNotSupported, "");
+    let mut plan = create_tenant("another", "qpien", "");
+    plan.actor_id = "owner".into();
+    let result = clients.tenants.create_tenant(plan).await;
+    seen.invalid(result, R::ActorNotApplicable, "actor_id");
     let batch = pb::BatchCheckRequest {
         tenant_id: "qp".into(),
         items: vec![pb::CheckItem::default(); 10_001],
@@ -502,6 +510,49 @@ async fn calls(server: &Server, clients: &mut Clients, seen: &mut Seen) {
         let result = raw.unary(tonic::Request::new(message), path.parse().unwrap(), codec).await;
         seen.refused(result, code, reason, "");
     }
+}
+
+/// What members may not do who act for themselves.
+async fn actors(clients: &mut Clients, seen: &mut Seen) {
+    use ErrorReason as R;
+    clients.tenants.create_tenant(create_tenant("acts", "qpien", "")).await.unwrap();
+    for (id, role) in [("admin", "admin"), ("user", "user"), ("gone", "admin")] {
+        clients.members.create_member(create_member("acts", id, &[role])).await.unwrap();
+    }
+    let archive = pb::ArchiveMemberRequest {
+        tenant_id: "acts".into(),
+        member_id: "gone".into(),
+        ..Default::default()
+    };
+    clients.members.archive_member(archive).await.unwrap();
+    let webhooks = [grant("settings.webhooks.manage", "")];
+    let role = clients.roles.create_role(create_role("acts", "Webhooks", &webhooks)).await;
+    let role = role.unwrap().into_inner().role.unwrap().id;
+    clients.members.create_member(create_member("acts", "better", &[&role])).await.unwrap();
+
+    let assign = |actor: &str, member: &str, role: &str| pb::AssignRolesRequest {
+        tenant_id: "acts".into(),
+        actor_id: actor.into(),
+        member_id: member.into(),
+        role_ids: vec![role.into()],
+        ..Default::default()
+    };
+    let denied = Code::PermissionDenied;
+    for (actor, member, assigned, reason, value) in [
+        ("nobody", "user", "user", R::ActorNotFound, ("actor", "nobody")),
+        ("gone", "user", "user", R::ActorArchived, ("actor", "gone")),
+        ("user", "nobody", "user", R::ActorNotPermitted, ("permission", "settings.users.manage")),
+        ("admin", "admin", "user", R::ActorIsSubject, ("actor", "admin")),
+        ("admin", "user", "owner", R::OwnerRequired, ("owner_role", "owner")),
+        ("admin", "better", "user", R::ActorOutranked, ("missing", "settings.webhooks.manage")),
+        ("admin", "user", &role, R::ActorLacksGrant, ("missing", "settings.webhooks.manage")),
+    ] {
+        let result = clients.members.assign_roles(assign(actor, member, assigned)).await;
+        let metadata = seen.refused(result, denied, reason, "");
+        assert_eq!(metadata.get(value.0).map(String::as_str), Some(value.1), "{metadata:?}");
+        assert_eq!(metadata.get("actor").map(String::as_str), Some(actor));
+    }
+    clients.members.assign_roles(assign("owner", "user", &role)).await.unwrap();
 }
 
 /// The plan's limit, races for the last place, and deletion as OQUPIE has it.
@@ -714,6 +765,10 @@ async fn lost_data(seen: &mut Seen) {
     let mut clients = Clients::connect(&server).await;
     let created = clients.members.create_member(create_member("t", "kim", &[])).await.unwrap();
     let token = created.into_inner().consistency_token;
+    let watch = pb::WatchRequest::default();
+    let mut stream = clients.authz.watch(watch).await.unwrap().into_inner();
+    let cursor = stream.message().await.unwrap().unwrap().cursor;
+    drop(stream);
     drop(clients);
     assert_eq!(server.terminate().await, Some(0));
     std::fs::write(&file, copy).unwrap();
@@ -725,6 +780,10 @@ async fn lost_data(seen: &mut Seen) {
     let result = clients.authz.check(request.clone()).await;
     let failed = Code::FailedPrecondition;
     seen.refused(result, failed, ErrorReason::ConsistencyTokenAhead, "");
+    let watch = pb::WatchRequest { tenant_ids: vec![], cursor };
+    let result = clients.authz.watch(watch).await;
+    let values = seen.refused(result, Code::OutOfRange, ErrorReason::CursorExpired, "");
+    assert_eq!(values["cause"], "ahead");
     drop(clients);
     assert_eq!(server.terminate().await, Some(0));
 
@@ -743,4 +802,27 @@ async fn lost_data(seen: &mut Seen) {
     let result = clients.authz.check(request).await;
     let path = "consistency.at_least_as_fresh.tokens[0]";
     seen.invalid(result, ErrorReason::ConsistencyTokenForeign, path);
+}
+
+async fn watches(seen: &mut Seen) {
+    use ErrorReason as R;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["--max-watch-streams", "1"]);
+    let mut clients = Clients::connect(&server).await;
+    let watch = |tenants: Vec<String>, cursor: &str| pb::WatchRequest {
+        tenant_ids: tenants,
+        cursor: cursor.into(),
+    };
+    let result = clients.authz.watch(watch(vec![], "no cursor")).await;
+    seen.invalid(result, R::CursorInvalid, "cursor");
+    let result = clients.authz.watch(watch(vec!["a".into(), String::new()], "")).await;
+    seen.invalid(result, R::FieldRequired, "tenant_ids[1]");
+    let many = (0..1_001).map(|tenant| tenant.to_string()).collect();
+    let result = clients.authz.watch(watch(many, "")).await;
+    seen.invalid(result, R::TooManyItems, "tenant_ids");
+    let mut open = clients.authz.watch(watch(vec![], "")).await.unwrap().into_inner();
+    open.message().await.unwrap().unwrap();
+    let result = clients.authz.watch(watch(vec![], "")).await;
+    let values = seen.refused(result, Code::ResourceExhausted, R::WatchStreamLimit, "");
+    assert_eq!(values["limit"], "1");
 }

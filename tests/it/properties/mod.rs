@@ -30,7 +30,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use rolegate::domain::ids::TenantId;
 use rolegate::service::token::Consistency;
-use rolegate::store::DecisionSource;
+use rolegate::store::{DecisionSource, Keyring};
 use tokio::runtime::Runtime;
 
 use compare::{Asked, Row, expected, expected_of};
@@ -185,6 +185,9 @@ fn answers_follow_writes<S: DecisionSource>(
         for write in &writes {
             state = one_write(service, &tenant, &case.resources, state, write, coverage).await?;
         }
+        let keys = Keyring::new(service.store.database_audit_key().clone(), []);
+        let trail = service.store.verify_audit(&tenant, &keys, &[]).await.unwrap();
+        prop_assert!(trail.is_sound(), "{:?}", trail);
         let catalog = service.roles.catalog(&tenant).await.unwrap();
         let asked = Asked {
             service,

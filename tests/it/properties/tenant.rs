@@ -125,7 +125,13 @@ impl<S: DecisionSource> Service<S> {
 
 /// A write without any of the extras.
 pub(super) fn context(method: &'static str) -> WriteContext {
-    WriteContext { caller: "test".to_owned(), method, request: None, validate_only: false }
+    WriteContext {
+        caller: "test".to_owned(),
+        actor: None,
+        method,
+        request: None,
+        validate_only: false,
+    }
 }
 
 fn custom_role(role: &model::Role) -> CustomRole {

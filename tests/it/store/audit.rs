@@ -34,7 +34,7 @@ pub(super) async fn is_read_back_newest_first(store: &SqlStore) {
     let brief: Vec<_> =
         found.iter().map(|event| (event.revision, event.refusal.clone(), &event.entry)).collect();
     assert_eq!(brief, [(3, None, &entry(10)), (2, None, &as_read), (1, None, &entry(1))]);
-    assert!(found.is_sorted_by(|newer, older| newer.seq > older.seq));
+    assert!(found.is_sorted_by(|newer, older| newer.number > older.number));
 }
 
 pub(super) async fn is_filtered(store: &SqlStore) {
@@ -94,7 +94,7 @@ pub(super) async fn is_read_in_pages(store: &SqlStore) {
         let page = tx.audit_events(&tenant, &all, before, 4).await.unwrap();
         let Some(last) = page.last() else { break };
         assert!(page.len() <= 4);
-        before = Some(last.seq);
+        before = Some(last.number);
         seen.extend(page.iter().map(|event| event.entry.at.0));
     }
     assert_eq!(seen, (1..=10).rev().collect::<Vec<_>>());

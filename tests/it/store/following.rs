@@ -204,7 +204,7 @@ pub(super) async fn a_restored_backup_is_a_new_epoch(database: &Database) {
     assert_eq!(store.ordered_changes(position, 9).await.unwrap().epoch, 2);
     let mut cursor = followed.next;
     commit(restored.write(&tenant).await.unwrap()).await;
-    assert_eq!(drain(store, &mut cursor).await, ["acme@2"]);
+    assert_eq!(drain(store, &mut cursor).await, ["acme@1000002"]);
     // It is not started again by opening.
     assert_eq!(database.replica().await.identity().epoch, 2);
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod backend;
 mod catalogs;
+mod chain;
 mod command_line;
 mod commits;
 mod decisions;
@@ -15,6 +16,7 @@ mod requests;
 mod roles;
 mod server;
 mod tenants;
+mod watching;
 
 /// Runs every case on one kind of database, named as the function in [`backend`] that opens it.
 macro_rules! suite {
@@ -26,6 +28,23 @@ macro_rules! suite {
                     nothing_is_lost_among_many_writers, whoever_missed_what_was_trimmed_is_told,
                     trimming_goes_in_pieces, a_restored_backup_is_a_new_epoch,
                     a_commit_wakes_whoever_listens,
+                }
+                chain {
+                    every_edit_is_found, an_end_that_was_cut_off_is_found_with_an_exported_head,
+                    an_erasure_cannot_be_undone_and_leaves_no_salt,
+                    what_is_deleted_for_its_age_leaves_a_checkpoint,
+                    a_purged_tenant_keeps_its_place_and_no_value,
+                    writers_at_the_same_time_make_one_chain, a_new_key_takes_over,
+                }
+                watching {
+                    changes_come_in_order_and_resume_without_loss_or_repetition,
+                    only_the_tenants_asked_for_and_visible_are_told,
+                    a_cursor_that_leads_nowhere_is_refused, a_new_epoch_ends_every_stream,
+                    whoever_does_not_read_is_disconnected_and_resumes,
+                    whoever_falls_behind_the_feed_reads_on_from_the_database,
+                    what_is_trimmed_in_front_of_a_stream_ends_it, the_first_message_comes_at_once,
+                    streams_are_bounded_and_end_when_the_server_drains,
+                    a_change_of_too_many_members_names_none,
                 }
             }
             cases! { $backend:

@@ -238,3 +238,36 @@ async fn a_server_that_stops_answering_or_dies_is_survived() {
     assert!(!followed.gap && followed.changes.len() >= 3, "{followed:?}");
     assert!(followed.changes.iter().all(|change| change.position > ChangePosition::default()));
 }
+
+/// Numbers of transactions that left nothing durable behind are given again after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_numbered_again_after_a_crash_is_followed() {
+    let Some(cluster) = postgres::dedicated() else { return };
+    let database = cluster.create_database();
+    // So that nothing but a commit makes anything durable for a while.
+    cluster.sql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'");
+    cluster.sql("postgres", "ALTER SYSTEM SET bgwriter_delay = '10s'");
+    cluster.sql("postgres", "SELECT pg_reload_conf()");
+    let store = SqlStore::open(&postgres_options(&cluster.url(&database))).await.unwrap();
+    let tenant = make_tenant(&store, "acme").await;
+    commit(store.write(&tenant).await.unwrap()).await;
+    let mut admin = cluster.admin(&database).await;
+    for _ in 0..100 {
+        run(&mut admin, "BEGIN; SELECT pg_current_xact_id(); ROLLBACK").await;
+    }
+    let mut cursor = store.follow_start().await.unwrap();
+    let next: String = admin.fetch_one("SELECT pg_current_snapshot()::text").await.unwrap().get(0);
+    cluster.kill();
+    cluster.restart();
+    recovers(Duration::from_secs(15), async || {
+        commit(store.write(&tenant).await?).await;
+        Ok(())
+    })
+    .await;
+    let mut admin = cluster.admin(&database).await;
+    let tx: i64 = admin.fetch_one("SELECT max(tx) FROM changes").await.unwrap().get(0);
+    let free: i64 = next.split(':').nth(1).unwrap().parse().unwrap();
+    assert!(tx < free, "{tx} was not given before: the server did not forget {next}");
+    assert_eq!(drain(&store, &mut cursor).await, ["acme@3"]);
+    store.close().await;
+}

@@ -14,11 +14,11 @@ mod tree;
 
 use std::collections::BTreeSet;
 
-use super::problem::Problems;
 use super::raw::RawCatalog;
 use super::{
     Administration, Catalog, CatalogRef, DeletionPolicy, PermissionIx, RelationSet, RoleId, ScopeIx,
 };
+use crate::domain::document::Problems;
 use register::{Form, Register};
 
 /// What the checks share while the catalog takes shape.

@@ -1,10 +1,10 @@
 //! Permissions: what each says of itself, and whom it follows and requires.
 
-use super::super::fields::Word;
 use super::super::raw::{RawPermission, RawRequirement};
 use super::super::{Grantable, Permission, PermissionIx, Requirement, ScopeIx, SectionIx};
 use super::register::{Form, Register};
 use super::{Draft, cycle};
+use crate::domain::document::Word;
 use crate::domain::relation::RelationSet;
 
 /// Where each requirement of each permission is written, in the order of

@@ -1,11 +1,10 @@
 //! Plans and limits, deletion, and who may administer.
 
-use super::super::fields::Word;
-use super::super::problem::did_you_mean;
 use super::super::raw::{RawCatalog, RawDeletion};
 use super::super::{Administration, DeletionPolicy, Grantable, PermissionIx, Plan};
 use super::Draft;
 use super::register::{Form, Register};
+use crate::domain::document::{Word, did_you_mean};
 use crate::domain::name::RoleName;
 
 /// What stands for the role's name in a confirmation text.

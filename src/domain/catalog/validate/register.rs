@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::fields::Word;
-use super::super::problem::{Problems, did_you_mean};
+use crate::domain::document::{Problems, Word, did_you_mean};
 use crate::domain::ids::MAX_ID_BYTES;
 
 /// What an id may look like.

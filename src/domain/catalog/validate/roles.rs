@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::super::fields::Word;
-use super::super::problem::did_you_mean;
 use super::super::raw::{RawCatalog, RawHolds, RawRole};
 use super::super::{DefaultRole, Grantable, PermissionIx, ScopeIx};
 use super::Draft;
 use super::register::{Form, Register};
+use crate::domain::document::{Word, did_you_mean};
 use crate::domain::grant::{Grant, GrantProblem, scope_for};
 use crate::domain::ids::RoleId;
 use crate::domain::name::NameKey;

@@ -1,10 +1,10 @@
 //! Sections and scopes.
 
-use super::super::problem::did_you_mean;
 use super::super::raw::{RawScope, RawSection};
 use super::super::{Scope, ScopeIx, Section, SectionIx};
 use super::register::{Form, Register};
 use super::{Draft, cycle};
+use crate::domain::document::did_you_mean;
 use crate::domain::relation::{Relation, RelationSet};
 
 impl Draft<'_> {

@@ -93,8 +93,13 @@ async fn a_busy_day(server: &Server) {
     let filtered = authz.filter_resources(filter).await.unwrap().into_inner();
     assert_eq!(filtered.allowed_ids.len(), 2);
 
+    let watch = pb::WatchRequest::default();
+    let mut stream = authz.watch(watch).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
     let roles = &mut clients.roles;
     roles.create_role(create_role("Gardener", "once", false)).await.unwrap();
+    assert_eq!(stream.message().await.unwrap().unwrap().changes.len(), 1);
+    drop(stream);
     roles.create_role(create_role("Gardener", "once", false)).await.unwrap();
     roles.create_role(create_role("Florist", "", true)).await.unwrap();
     let taken = roles.create_role(create_role("gardener", "", false)).await;
@@ -105,6 +110,11 @@ async fn a_busy_day(server: &Server) {
         ..Default::default()
     };
     clients.tenants.change_plan(same).await.unwrap();
+    let mut unfit = create_role("Prince", "", false);
+    unfit.actor_id = "alice".to_owned();
+    unfit.tenant_id = "demo-oqupie".to_owned();
+    let refused = clients.roles.create_role(unfit).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::PermissionDenied);
 
     // What no descriptor names.
     for path in ["/rolegate.v1.AuthzService/Nope", "/secret-of.demo-oqupie/olivia"] {
@@ -131,7 +141,10 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     let after = loop {
         let after = scrape(&admin).await;
         let open: f64 = after.family("rolegate_rpcs_open").values().sum();
-        if after.get("rolegate_rpcs_total", &unknown) == Some(2.0) && open == 0.0 {
+        if after.get("rolegate_rpcs_total", &unknown) == Some(2.0)
+            && open == 0.0
+            && after.value("rolegate_watch_streams", &[]) == 0.0
+        {
             break after;
         }
         assert!(Instant::now() < deadline, "calls are not counted");
@@ -168,6 +181,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("roles", "replayed", 1.0),
         ("roles", "trial", 1.0),
         ("roles", "abandoned", 1.0),
+        ("roles", "refused_to_actor", 1.0),
         ("roles", "failed", 0.0),
         ("tenants", "unchanged", 1.0),
         ("tenants", "committed", 0.0),
@@ -179,6 +193,11 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         let labels = labels(&[("method", method), ("code", code)]);
         after.get("rolegate_rpcs_total", &labels)
     };
+    assert_eq!(rpcs("rolegate.v1.AuthzService/Watch", "CANCELLED"), Some(1.0));
+    assert_eq!(after.value("rolegate_watch_streams", &[]), 0.0);
+    assert_eq!(after.value("rolegate_watch_changes_total", &[]), 1.0);
+    assert_eq!(after.value("rolegate_watch_ends_total", &[("reason", "left")]), 1.0);
+    assert_eq!(after.value("rolegate_watch_ends_total", &[("reason", "slow")]), 0.0);
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "OK"), Some(9.0));
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "INVALID_ARGUMENT"), Some(1.0));
     assert_eq!(rpcs("rolegate.v1.AuthzService/Check", "CANCELLED"), None);
@@ -233,12 +252,18 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_build_info", ["commit", "rustc", "schema", "version"].as_slice()),
         ("rolegate_decisions", &["outcome", "reason"]),
         ("rolegate_writes", &["kind", "outcome"]),
+        ("rolegate_refusals_unrecorded", &[]),
         ("rolegate_rpcs", &["code", "method"]),
         ("rolegate_rpcs_open", &["method"]),
         ("rolegate_rpc_duration_seconds", &["le", "method"]),
         ("rolegate_cache_hits", &["kind"]),
         ("rolegate_cache_misses", &["kind"]),
+        ("rolegate_watch_ends", &["reason"]),
         ("rolegate_standing", &["standing"]),
+        ("rolegate_unauthenticated_calls", &["reason"]),
+        ("rolegate_reloads", &["outcome", "what"]),
+        ("rolegate_reload_failing", &["what"]),
+        ("rolegate_tls_handshakes", &["outcome"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
     ]);

@@ -39,6 +39,11 @@ async fn get(address: &str, path: &str) -> Reply {
     request(address, "GET", path).await
 }
 
+/// What is there.
+pub(crate) async fn page(address: &str, path: &str) -> String {
+    get(address, path).await.body
+}
+
 async fn scrape(address: &str) -> Exposition {
     let reply = get(address, "/metrics").await;
     assert_eq!(reply.status, 200);

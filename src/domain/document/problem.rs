@@ -1,11 +1,11 @@
-//! What is wrong with a catalog file, told to the person who wrote it.
+//! What is wrong with a file, told to the person who wrote it.
 
 use std::cell::RefCell;
 use std::fmt;
 
-/// One mistake in a catalog file.
+/// One mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CatalogProblem {
+pub struct FileProblem {
     /// The line, from 1.
     pub line: usize,
     /// The character in the line, from 1.
@@ -14,25 +14,25 @@ pub struct CatalogProblem {
     pub message: String,
 }
 
-impl fmt::Display for CatalogProblem {
+impl fmt::Display for FileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.message)
     }
 }
 
-/// Every mistake in a catalog file, in the file's order; at least one.
+/// Every mistake in a file, in the file's order; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CatalogProblems(Vec<CatalogProblem>);
+pub struct FileProblems(Vec<FileProblem>);
 
-impl CatalogProblems {
+impl FileProblems {
     /// The mistakes in the file's order.
     #[must_use]
-    pub fn all(&self) -> &[CatalogProblem] {
+    pub fn all(&self) -> &[FileProblem] {
         &self.0
     }
 }
 
-impl fmt::Display for CatalogProblems {
+impl fmt::Display for FileProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, problem) in self.0.iter().enumerate() {
             if position > 0 {
@@ -44,31 +44,31 @@ impl fmt::Display for CatalogProblems {
     }
 }
 
-impl std::error::Error for CatalogProblems {}
+impl std::error::Error for FileProblems {}
 
 /// Collects mistakes by where they are in the source. Shared by every reader of the document, so
 /// that one mistake never hides the next.
-pub(super) struct Problems<'s> {
+pub(crate) struct Problems<'s> {
     source: &'s str,
     found: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'s> Problems<'s> {
-    pub(super) fn new(source: &'s str) -> Self {
+    pub(crate) fn new(source: &'s str) -> Self {
         Problems { source, found: RefCell::new(Vec::new()) }
     }
 
     /// Notes a mistake at a byte offset of the source.
-    pub(super) fn report(&self, at: usize, message: impl Into<String>) {
+    pub(crate) fn report(&self, at: usize, message: impl Into<String>) {
         self.found.borrow_mut().push((at, message.into()));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
 
     /// The line of a byte offset, from 1.
-    pub(super) fn line(&self, at: usize) -> usize {
+    pub(crate) fn line(&self, at: usize) -> usize {
         self.place(at).0
     }
 
@@ -79,23 +79,23 @@ impl<'s> Problems<'s> {
         (before.matches('\n').count() + 1, column)
     }
 
-    pub(super) fn into_problems(self) -> CatalogProblems {
+    pub(crate) fn into_problems(self) -> FileProblems {
         let found = self.found.take();
         let mut problems: Vec<_> = found
             .into_iter()
             .map(|(at, message)| {
                 let (line, column) = self.place(at);
-                CatalogProblem { line, column, message }
+                FileProblem { line, column, message }
             })
             .collect();
         problems.sort();
         problems.dedup();
-        CatalogProblems(problems)
+        FileProblems(problems)
     }
 }
 
 /// The candidate that is closest to what was written, if any is close.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
@@ -111,7 +111,7 @@ pub(super) fn nearest<'c>(
 }
 
 /// `; did you mean "…"?` when one of the candidates is close to what was written, else nothing.
-pub(super) fn did_you_mean<'c>(
+pub(crate) fn did_you_mean<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> String {

@@ -1,8 +1,7 @@
-//! Reading one table of a catalog file: typed values, each with its place; whatever is missing,
+//! Reading one table of a file: typed values, each with its place; whatever is missing,
 //! of the wrong type or not known is reported, and reading goes on.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -10,14 +9,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::problem::{Problems, did_you_mean, nearest};
-use super::text::Text;
-use crate::domain::name::{RoleName, parse_description};
 
 /// A text of the file and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub(super) text: String,
-    pub(super) at: usize,
+pub(crate) struct Word {
+    pub(crate) text: String,
+    pub(crate) at: usize,
 }
 
 impl fmt::Display for Word {
@@ -26,27 +23,16 @@ impl fmt::Display for Word {
     }
 }
 
-/// How a text for people is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Prose {
-    /// One line that must not be missing.
-    Title,
-    /// One line that defaults to nothing (a scope's or section's title falls back to its id).
-    OptionalTitle,
-    /// A line or two that may be missing.
-    Description,
-}
-
 /// The value of one key.
-pub(super) struct Value<'d> {
+pub(crate) struct Value<'d> {
     /// The key, as it is spoken of in messages.
-    key: String,
-    pub(super) at: usize,
-    value: &'d DeValue<'d>,
+    pub(crate) key: String,
+    pub(crate) at: usize,
+    pub(crate) value: &'d DeValue<'d>,
 }
 
 /// One table of the document.
-pub(super) struct Fields<'d> {
+pub(crate) struct Fields<'d> {
     /// How the table is spoken of in messages: `permission "ticket.delete"`.
     what: String,
     at: usize,
@@ -57,7 +43,7 @@ pub(super) struct Fields<'d> {
 }
 
 impl<'d> Fields<'d> {
-    pub(super) fn new(
+    pub(crate) fn new(
         what: impl Into<String>,
         at: usize,
         table: &'d DeTable<'d>,
@@ -73,29 +59,34 @@ impl<'d> Fields<'d> {
         }
     }
 
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    pub(super) fn what(&self) -> &str {
+    /// Reports a mistake in a value of the table.
+    pub(crate) fn report(&self, at: usize, message: impl Into<String>) {
+        self.problems.report(at, message);
+    }
+
+    pub(crate) fn what(&self) -> &str {
         &self.what
     }
 
     /// Speaks of the table by its id from now on.
-    pub(super) fn named(mut self, kind: &str, id: Option<&Word>) -> Self {
+    pub(crate) fn named(mut self, kind: &str, id: Option<&Word>) -> Self {
         if let Some(id) = id {
             self.what = format!("{kind} {id}");
         }
         self
     }
 
-    pub(super) fn get(&self, key: &'static str) -> Option<Value<'d>> {
+    pub(crate) fn get(&self, key: &'static str) -> Option<Value<'d>> {
         self.known.borrow_mut().push(key);
         let (name, value) = self.table.get_key_value(key)?;
         Some(Value { key: key.to_owned(), at: name.span().start, value: value.get_ref() })
     }
 
-    fn required(&self, key: &'static str) -> Option<Value<'d>> {
+    pub(crate) fn required(&self, key: &'static str) -> Option<Value<'d>> {
         let value = self.get(key);
         if value.is_none() {
             self.missing.borrow_mut().push(key);
@@ -103,7 +94,7 @@ impl<'d> Fields<'d> {
         value
     }
 
-    fn wrong_type(&self, value: &Value<'_>, wanted: &str) {
+    pub(crate) fn wrong_type(&self, value: &Value<'_>, wanted: &str) {
         let is = value.value.type_str();
         let article = if is.starts_with(['a', 'i']) { "an" } else { "a" };
         self.problems.report(
@@ -112,7 +103,7 @@ impl<'d> Fields<'d> {
         );
     }
 
-    fn as_word(&self, value: &Value<'_>) -> Option<Word> {
+    pub(crate) fn as_word(&self, value: &Value<'_>) -> Option<Word> {
         match value.value {
             DeValue::String(text) => Some(Word { text: text.to_string(), at: value.at }),
             _ => {
@@ -122,15 +113,15 @@ impl<'d> Fields<'d> {
         }
     }
 
-    pub(super) fn word(&self, key: &'static str) -> Option<Word> {
+    pub(crate) fn word(&self, key: &'static str) -> Option<Word> {
         self.get(key).and_then(|value| self.as_word(&value))
     }
 
-    pub(super) fn required_word(&self, key: &'static str) -> Option<Word> {
+    pub(crate) fn required_word(&self, key: &'static str) -> Option<Word> {
         self.required(key).and_then(|value| self.as_word(&value))
     }
 
-    pub(super) fn flag(&self, key: &'static str) -> Option<(bool, usize)> {
+    pub(crate) fn flag(&self, key: &'static str) -> Option<(bool, usize)> {
         let value = self.get(key)?;
         match value.value {
             DeValue::Boolean(flag) => Some((*flag, value.at)),
@@ -163,11 +154,11 @@ impl<'d> Fields<'d> {
         number
     }
 
-    pub(super) fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(crate) fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         self.get(key).and_then(|value| self.as_number(&value, range))
     }
 
-    pub(super) fn required_number(
+    pub(crate) fn required_number(
         &self,
         key: &'static str,
         range: RangeInclusive<u32>,
@@ -176,7 +167,7 @@ impl<'d> Fields<'d> {
     }
 
     /// The values of a list, each spoken of as an entry of it.
-    pub(super) fn list(&self, key: &'static str) -> Option<Vec<Value<'d>>> {
+    pub(crate) fn list(&self, key: &'static str) -> Option<Vec<Value<'d>>> {
         let value = self.get(key)?;
         match value.value {
             DeValue::Array(entries) => Some(entries_of(key, entries)),
@@ -188,18 +179,18 @@ impl<'d> Fields<'d> {
     }
 
     /// A list of texts; what is no text is reported and left out.
-    pub(super) fn words(&self, key: &'static str) -> Option<Vec<Word>> {
+    pub(crate) fn words(&self, key: &'static str) -> Option<Vec<Word>> {
         let entries = self.list(key)?;
         Some(entries.iter().filter_map(|entry| self.as_word(entry)).collect())
     }
 
-    pub(super) fn required_words(&self, key: &'static str) -> Option<Vec<Word>> {
+    pub(crate) fn required_words(&self, key: &'static str) -> Option<Vec<Word>> {
         self.required(key)?;
         self.words(key)
     }
 
     /// A text, or a table with a list of texts, as an entry of a list may be.
-    pub(super) fn one_or_any_of(&self, entry: &Value<'d>) -> Option<(bool, Vec<Word>)> {
+    pub(crate) fn one_or_any_of(&self, entry: &Value<'d>) -> Option<(bool, Vec<Word>)> {
         match entry.value {
             DeValue::Table(table) => {
                 let fields = Fields::new(
@@ -221,12 +212,12 @@ impl<'d> Fields<'d> {
     }
 
     /// A table below this one.
-    pub(super) fn table(&self, key: &'static str) -> Option<Fields<'d>> {
+    pub(crate) fn table(&self, key: &'static str) -> Option<Fields<'d>> {
         let value = self.get(key)?;
         self.as_table(&value, format!("[{key}]"))
     }
 
-    pub(super) fn required_table(&self, key: &'static str) -> Option<Fields<'d>> {
+    pub(crate) fn required_table(&self, key: &'static str) -> Option<Fields<'d>> {
         let value = self.required(key)?;
         self.as_table(&value, format!("[{key}]"))
     }
@@ -242,7 +233,7 @@ impl<'d> Fields<'d> {
     }
 
     /// The tables of a list (`[[permission]]`), at most `limit` of them.
-    pub(super) fn tables(&self, key: &'static str, limit: usize) -> Vec<Fields<'d>> {
+    pub(crate) fn tables(&self, key: &'static str, limit: usize) -> Vec<Fields<'d>> {
         let mut entries = self.list(key).unwrap_or_default();
         if let Some(surplus) = entries.get(limit) {
             let message = format!("more than {limit} {key} entries; the rest was not looked at");
@@ -256,7 +247,7 @@ impl<'d> Fields<'d> {
     }
 
     /// Every key of a table whose keys are not fixed, in alphabetical order, with the value.
-    pub(super) fn entries(&self) -> Vec<(Word, Value<'d>)> {
+    pub(crate) fn entries(&self) -> Vec<(Word, Value<'d>)> {
         let mut entries: Vec<_> = self
             .table
             .iter()
@@ -270,7 +261,7 @@ impl<'d> Fields<'d> {
         entries
     }
 
-    pub(super) fn entry_number(
+    pub(crate) fn entry_number(
         &self,
         value: &Value<'d>,
         range: RangeInclusive<u32>,
@@ -279,7 +270,7 @@ impl<'d> Fields<'d> {
     }
 
     /// An entry that is either a list, or a table with more than the list.
-    pub(super) fn entry_list_or_table(
+    pub(crate) fn entry_list_or_table(
         &self,
         name: &Word,
         value: &Value<'d>,
@@ -299,67 +290,9 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// A text for people: a text, or one per language with the default language among them.
-    pub(super) fn text(&self, key: &'static str, prose: Prose, default_language: &str) -> Text {
-        let value = if prose == Prose::Title { self.required(key) } else { self.get(key) };
-        let Some(value) = value else { return Text::default() };
-        match value.value {
-            DeValue::String(text) => Text::plain(&self.prose(key, prose, text, value.at)),
-            DeValue::Table(languages) => {
-                let mut by_language = BTreeMap::new();
-                for (language, text) in languages {
-                    let at = language.span().start;
-                    let language = language.get_ref().to_string();
-                    if !is_language(&language) {
-                        self.problems.report(
-                            at,
-                            format!(
-                                "{key} of {}: \"{language}\" is not a language such as \"en\" or \"pt-BR\"",
-                                self.what
-                            ),
-                        );
-                    }
-                    let text =
-                        Value { key: format!("{key}.{language}"), at, value: text.get_ref() };
-                    if let Some(text) = self.as_word(&text) {
-                        let text = self.prose(key, prose, &text.text, at);
-                        by_language.insert(language, text);
-                    }
-                }
-                let fallback = by_language.remove(default_language);
-                if fallback.is_none() {
-                    self.problems.report(
-                        value.at,
-                        format!(
-                            "{key} of {} has no text in the default language \"{default_language}\"",
-                            self.what
-                        ),
-                    );
-                }
-                Text { fallback: fallback.unwrap_or_default(), by_language }
-            }
-            _ => {
-                self.wrong_type(&value, "a text, or a table with a text per language");
-                Text::default()
-            }
-        }
-    }
-
-    fn prose(&self, key: &str, prose: Prose, text: &str, at: usize) -> String {
-        // Titles follow the rules of role names: a default role's title is its name.
-        let parsed = match prose {
-            Prose::Title | Prose::OptionalTitle => RoleName::parse(text).map(|t| t.to_string()),
-            Prose::Description => parse_description(text),
-        };
-        parsed.unwrap_or_else(|error| {
-            self.problems.report(at, format!("{key} of {} {error}", self.what));
-            text.to_owned()
-        })
-    }
-
     /// Reports every key that nobody asked for, and every key that must be there and is not. A
     /// misspelt key is the former only.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let known = self.known.borrow();
         let mut missing = self.missing.borrow_mut();
         for key in self.table.keys() {
@@ -385,15 +318,4 @@ fn entries_of<'d>(key: &str, entries: &'d DeArray<'d>) -> Vec<Value<'d>> {
         value: entry.get_ref(),
     };
     entries.iter().map(value).collect()
-}
-
-/// Good enough for a BCP 47 tag: groups of letters and digits, the first of two or three letters.
-pub(super) fn is_language(tag: &str) -> bool {
-    let mut groups = tag.split('-');
-    let primary = groups.next().unwrap_or_default();
-    (2..=3).contains(&primary.len())
-        && primary.bytes().all(|byte| byte.is_ascii_lowercase())
-        && groups.all(|group| {
-            (1..=8).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        })
 }

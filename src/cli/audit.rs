@@ -1,0 +1,147 @@
+//! `rolegate audit`: whether audit trails are what was recorded, and taking them elsewhere.
+
+mod export;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use rolegate::domain::ids::TenantId;
+use rolegate::store::{AuditKey, AuditKeyChoice, Keyring, OpenOptions, Rotated, SqlStore};
+
+use super::Failure;
+use super::database::{DatabaseArgs, read_audit_key};
+
+/// What can be done with audit trails.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Checks that the trails are what was recorded: finds events that were edited, deleted, put in
+    /// or moved. Exit code 0: sound; 1: broken; 2: could not look.
+    Verify(verify::VerifyArgs),
+    /// Prints where each trail ends, signed, as JSON lines. Keep them where whoever can write the
+    /// database cannot: only they tell a trail from one whose end was cut off.
+    Head(ReadArgs),
+    /// Prints a trail as JSON lines, oldest event first, with what proves it.
+    Export(export::ExportArgs),
+    /// After a change of the key: lets every trail go on with the new one, so that it holds all
+    /// that came before.
+    Rotate(ReadArgs),
+}
+
+/// Which trails, and the keys to read them with.
+#[derive(Debug, Args)]
+pub(super) struct ReadArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    older: OlderKeys,
+    /// Only this tenant's.
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+}
+
+/// Keys that were replaced.
+#[derive(Debug, Args)]
+pub(super) struct OlderKeys {
+    /// A key that was in use before the current one; several times for several, the newest first.
+    #[arg(long = "old-audit-key-file", value_name = "FILE")]
+    files: Vec<std::path::PathBuf>,
+    /// The trails began with the key that was made with the database, before there was a key file.
+    #[arg(long)]
+    began_with_database_key: bool,
+}
+
+impl OlderKeys {
+    fn ring(&self, current: Option<AuditKey>, database: &AuditKey) -> Result<Keyring, Failure> {
+        let mut older = Vec::new();
+        for file in &self.files {
+            older.push(read_audit_key(file)?);
+        }
+        if self.began_with_database_key {
+            older.push(database.clone());
+        }
+        Ok(Keyring::new(current.unwrap_or_else(|| database.clone()), older))
+    }
+}
+
+/// A database that is looked at, and the keys.
+struct Opened {
+    store: SqlStore,
+    keys: Keyring,
+}
+
+async fn open(database: DatabaseArgs, older: &OlderKeys, writes: bool) -> Result<Opened, Failure> {
+    let mut options = OpenOptions { migrate: false, ..database.options()? };
+    let given = match &options.audit_key {
+        AuditKeyChoice::Given(key) => Some(key.clone()),
+        AuditKeyChoice::Database | AuditKeyChoice::None => None,
+    };
+    if !writes {
+        options.audit_key = AuditKeyChoice::None;
+    }
+    let store = SqlStore::open(&options).await?;
+    let keys = older.ring(given, store.database_audit_key())?;
+    Ok(Opened { store, keys })
+}
+
+/// Those that were asked for.
+async fn tenants(store: &SqlStore, asked: Option<&String>) -> Result<Vec<TenantId>, Failure> {
+    let all = store.trail_tenants().await?;
+    let Some(asked) = asked else { return Ok(all) };
+    let found: Vec<TenantId> = all.into_iter().filter(|tenant| tenant.as_str() == asked).collect();
+    if found.is_empty() {
+        return Err(format!("there is no trail of a tenant {asked}").into());
+    }
+    Ok(found)
+}
+
+/// Runs one of them.
+pub(super) async fn run(command: AuditCommand) -> ExitCode {
+    let ended = match command {
+        AuditCommand::Verify(args) => verify::verify(args).await,
+        AuditCommand::Head(args) => head(args).await,
+        AuditCommand::Export(args) => export::export(args).await,
+        AuditCommand::Rotate(args) => rotate(args).await,
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("rolegate: {error}");
+        ExitCode::from(2)
+    })
+}
+
+async fn head(args: ReadArgs) -> Result<ExitCode, Failure> {
+    let Opened { store, keys } = open(args.database, &args.older, false).await?;
+    let key = keys.current().ok_or("there is no key to sign with")?;
+    for tenant in tenants(&store, args.tenant.as_ref()).await? {
+        // One that is only in rows that somebody put in has none; `verify` says so.
+        if let Some(head) = store.read().await?.trail(&tenant).await?.head {
+            let signed = store.sign_head(&tenant, &head, key);
+            super::catalog::print(&format!("{}\n", serde_json::to_string(&signed)?))?;
+        }
+    }
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate(args: ReadArgs) -> Result<ExitCode, Failure> {
+    let Opened { store, keys } = open(args.database, &args.older, true).await?;
+    let (mut rotated, mut broken) = (0, Vec::new());
+    for tenant in tenants(&store, args.tenant.as_ref()).await? {
+        match store.rotate_audit(&tenant, &keys).await? {
+            Rotated::Done => rotated += 1,
+            Rotated::Unneeded => {}
+            Rotated::Broken => broken.push(tenant.to_string()),
+        }
+    }
+    store.close().await;
+    super::catalog::print(&format!("{rotated} trails go on with the current key\n"))?;
+    if broken.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "rolegate: left alone, because the end is not what was recorded or an older key was not \
+         given: {}. `rolegate audit verify` says more",
+        broken.join(", ")
+    );
+    Ok(ExitCode::FAILURE)
+}

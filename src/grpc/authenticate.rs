@@ -1,0 +1,168 @@
+//! The layer that finds out who calls, and whether it may call that method at all: before the
+//! message is read, so before anything in it is looked at.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
+use tonic::Status;
+use tower::{Layer, Service};
+
+use super::access::{Access, Takes, may_call};
+use super::pb::ErrorReason;
+use super::status::refuse;
+use crate::service::authentication::{Authenticator, Peer, Unproven};
+use crate::service::caller::Caller;
+
+/// What the transport knows of the other end, for [`tonic::transport::server::Connected`].
+#[derive(Debug, Clone, Default)]
+pub struct PeerInfo(pub Option<Arc<Peer>>);
+
+/// Puts an [`Authenticate`] around a service.
+#[derive(Debug, Clone)]
+pub struct AuthenticateLayer {
+    authenticator: Arc<Authenticator>,
+    access: Arc<Access>,
+}
+
+impl AuthenticateLayer {
+    /// Recognizes callers with this.
+    #[must_use]
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        AuthenticateLayer { authenticator, access: Arc::new(Access::of_table()) }
+    }
+}
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let AuthenticateLayer { authenticator, access } = self.clone();
+        Authenticate { inner, authenticator, access }
+    }
+}
+
+/// Lets through who is known and may, with the caller in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Authenticate<S> {
+    inner: S,
+    authenticator: Arc<Authenticator>,
+    access: Arc<Access>,
+}
+
+impl<S, B, R> Service<Request<B>> for Authenticate<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Unpin + Send + 'static,
+    S::Error: Send + Unpin + 'static,
+    B: Send + 'static,
+    R: Default + Send + Unpin + 'static,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Authenticated<S::Future, R, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let takes = self.access.of(request.uri().path());
+        if takes == Some(Takes::Nothing) {
+            return Authenticated::Called(self.inner.call(request));
+        }
+        match recognize(&self.authenticator, &request) {
+            Ok(caller) => match admit(caller, takes, request) {
+                Ok(request) => Authenticated::Called(self.inner.call(request)),
+                Err(status) => Authenticated::Refused(Some(status.into_http())),
+            },
+            Err(why) => {
+                let authenticator = Arc::clone(&self.authenticator);
+                let ready = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, ready);
+                // Rare, so what it costs does not matter.
+                Authenticated::Waiting(Box::pin(async move {
+                    let why = if why.could_change().await {
+                        match recognize(&authenticator, &request) {
+                            Ok(caller) => {
+                                return match admit(caller, takes, request) {
+                                    Ok(request) => inner.call(request).await,
+                                    Err(status) => Ok(status.into_http()),
+                                };
+                            }
+                            Err(why) => why,
+                        }
+                    } else {
+                        why
+                    };
+                    let method = if takes.is_some() { request.uri().path() } else { "unknown" };
+                    authenticator.refusals().add(&why, method);
+                    Ok(unauthenticated().into_http())
+                }))
+            }
+        }
+    }
+}
+
+fn recognize<B>(
+    authenticator: &Authenticator,
+    request: &Request<B>,
+) -> Result<Arc<Caller>, Unproven> {
+    let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.as_deref());
+    let headers = request.headers().get_all(AUTHORIZATION);
+    authenticator.authenticate(peer, headers.iter().map(HeaderValue::as_bytes))
+}
+
+/// The request with its caller, which no handler sees a credential of.
+fn admit<B>(
+    caller: Arc<Caller>,
+    takes: Option<Takes>,
+    mut request: Request<B>,
+) -> Result<Request<B>, Status> {
+    let Some(takes) = takes else {
+        return Err(super::edge::no_such_method());
+    };
+    may_call(&caller, takes)?;
+    request.headers_mut().remove(AUTHORIZATION);
+    request.extensions_mut().insert(caller);
+    Ok(request)
+}
+
+fn unauthenticated() -> Status {
+    refuse(
+        ErrorReason::CallerUnauthenticated,
+        "The call does not prove who makes it. Prove it with a client certificate, or with one \
+         header `authorization: Bearer TOKEN`, as the server's callers file has it. The server's log \
+         tells its operator what was wrong.",
+        &[],
+    )
+}
+
+/// An answer that begins once it is known who asks.
+pub enum Authenticated<F, R, E> {
+    /// By the service.
+    Called(F),
+    /// By this layer.
+    Refused(Option<Response<R>>),
+    /// When more is known of the credential.
+    Waiting(Pin<Box<dyn Future<Output = Result<Response<R>, E>> + Send>>),
+}
+
+impl<F, R, E> Future for Authenticated<F, R, E>
+where
+    F: Future<Output = Result<Response<R>, E>> + Unpin,
+    R: Default + Unpin,
+    E: Unpin,
+{
+    type Output = Result<Response<R>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.get_mut() {
+            Authenticated::Called(future) => ready!(Pin::new(future).poll(context)),
+            Authenticated::Waiting(future) => ready!(future.as_mut().poll(context)),
+            Authenticated::Refused(response) => Ok(response.take().unwrap_or_default()),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! The callers file and the keys that it names, kept up to date.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::jwks;
+use super::reload::{AllReloads, Watched};
+use crate::service::authentication::{Authenticator, CallersFile, KeySet, KeySource, KeyStore};
+
+/// Reads the callers file again when it changes, and the key sets that it names.
+pub(super) struct CallersWatch {
+    path: PathBuf,
+    file: Watched,
+    authenticator: Arc<Authenticator>,
+    reloads: Arc<AllReloads>,
+    key_files: HashMap<PathBuf, (Watched, Arc<KeyStore>)>,
+    /// Asks the URLs for keys. Aborted when it is dropped.
+    asking: JoinSet<()>,
+    takes_certificates: bool,
+}
+
+impl CallersWatch {
+    /// Reads the file for the first time; then everything must be right.
+    pub(super) async fn start(path: &Path, reloads: Arc<AllReloads>) -> Result<Self, String> {
+        let (file, contents) = Watched::new(vec![path.to_owned()]).await;
+        let callers = parse(path, contents)?;
+        tracing::info!(callers = callers.len(), "callers");
+        let takes_certificates = callers.takes_certificates();
+        let mut watch = CallersWatch {
+            path: path.to_owned(),
+            file,
+            authenticator: Arc::new(Authenticator::new(callers)),
+            reloads,
+            key_files: HashMap::new(),
+            asking: JoinSet::new(),
+            takes_certificates,
+        };
+        let stores = watch.authenticator.key_stores();
+        watch.key_files = key_files(path, &stores).await?;
+        watch.ask_urls(&stores);
+        Ok(watch)
+    }
+
+    pub(super) fn authenticator(&self) -> Arc<Authenticator> {
+        Arc::clone(&self.authenticator)
+    }
+
+    /// Whether a caller proved itself by a certificate when the server started.
+    pub(super) fn takes_certificates(&self) -> bool {
+        self.takes_certificates
+    }
+
+    /// Looks whether anything changed.
+    pub(super) async fn look(&mut self) {
+        if let Some(contents) = self.file.changed().await {
+            let ended = self.replace(contents).await;
+            self.reloads.callers.ended("the callers file", ended);
+        }
+        for (path, (file, store)) in &mut self.key_files {
+            if let Some(contents) = file.changed().await {
+                let ended = key_set(path, contents).map(|keys| store.replace(keys));
+                self.reloads.keys.ended("a key set", ended);
+            }
+        }
+    }
+
+    async fn replace(&mut self, contents: Result<Vec<Vec<u8>>, String>) -> Result<(), String> {
+        let callers = parse(&self.path, contents)?;
+        // First the keys: a file whose keys are not there is as broken as any.
+        let stores = callers.key_stores(&self.authenticator.key_stores());
+        let key_files = key_files(&self.path, &stores).await?;
+        self.authenticator.replace(callers, &stores);
+        self.key_files = key_files;
+        self.ask_urls(&stores);
+        Ok(())
+    }
+
+    /// From now on, these.
+    fn ask_urls(&mut self, stores: &[Arc<KeyStore>]) {
+        let mut asking = JoinSet::new();
+        for store in stores {
+            if let KeySource::Url(url, authorities) = store.source() {
+                let authorities = authorities.as_ref().map(|file| beside(&self.path, file));
+                let (store, reloads) = (Arc::clone(store), Arc::clone(&self.reloads));
+                asking.spawn(jwks::keep_asking(store, url.clone(), authorities, reloads));
+            }
+        }
+        self.asking = asking;
+    }
+}
+
+fn parse(path: &Path, contents: Result<Vec<Vec<u8>>, String>) -> Result<CallersFile, String> {
+    let bytes = contents?.into_iter().next().unwrap_or_default();
+    let path = path.display();
+    let text = String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8"))?;
+    CallersFile::parse(&text).map_err(|problems| format!("{path} has mistakes:\n{problems}"))
+}
+
+/// Reads every key set that is in a file.
+async fn key_files(
+    callers: &Path,
+    stores: &[Arc<KeyStore>],
+) -> Result<HashMap<PathBuf, (Watched, Arc<KeyStore>)>, String> {
+    let mut files = HashMap::new();
+    let mut sets = Vec::new();
+    for store in stores {
+        if let KeySource::File(file) = store.source() {
+            let path = beside(callers, file);
+            let (watched, contents) = Watched::new(vec![path.clone()]).await;
+            sets.push((Arc::clone(store), key_set(&path, contents)?));
+            files.insert(path, (watched, Arc::clone(store)));
+        }
+    }
+    // Only once all of them are sound: some may be in use.
+    for (store, set) in sets {
+        store.replace(set);
+    }
+    Ok(files)
+}
+
+fn key_set(path: &Path, contents: Result<Vec<Vec<u8>>, String>) -> Result<KeySet, String> {
+    let bytes = contents?.into_iter().next().unwrap_or_default();
+    KeySet::parse(&bytes).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// A path in the callers file is relative to it.
+fn beside(callers: &Path, file: &str) -> PathBuf {
+    callers.parent().unwrap_or(Path::new("")).join(file)
+}

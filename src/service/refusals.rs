@@ -1,0 +1,147 @@
+//! What actors were refused, for the audit: recorded after the refused transaction is over, in a
+//! short one of its own.
+//!
+//! **Recorded**: refusals by a rule about the actor, of writes in earnest. Not recorded: trials
+//! (`validate_only` asks whether something would be allowed, and front ends ask often), what is wrong
+//! with the request itself, and actors that the tenant does not know: there is no member to hold to
+//! account, and a member that was erased must not come back into the trail by a late retry.
+//!
+//! **Bounded**: whoever can make an actor's calls can make refused ones without end, and each is a
+//! row. So each replica records at most so many an hour for each tenant; what is beyond is counted,
+//! and the log says so once an hour.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::write::Trace;
+use crate::domain::Timestamp;
+use crate::domain::actor::ActorRefusal;
+use crate::domain::ids::{MemberId, TenantId};
+use crate::store::{AuditEntry, SqlStore};
+
+/// For how long refusals of a tenant are counted together.
+const PERIOD: Duration = Duration::from_secs(60 * 60);
+/// How many of a tenant are recorded in that time, of each service.
+pub const RECORDED_PER_HOUR: u32 = 100;
+/// For how many tenants refusals are recorded in that time.
+const MAX_TENANTS: usize = 100_000;
+
+/// How much was recorded lately, and how much not.
+#[derive(Debug, Default)]
+pub struct RefusalCounts {
+    unrecorded: AtomicU64,
+    lately: Mutex<Option<Lately>>,
+}
+
+#[derive(Debug)]
+struct Lately {
+    since: Instant,
+    tenants: HashMap<TenantId, u32>,
+}
+
+impl RefusalCounts {
+    /// How many refusals to actors the audit does not have: beyond the limit, or the database
+    /// failed.
+    #[must_use]
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more of this tenant is recorded.
+    fn admits(&self, tenant: &TenantId, now: Instant) -> bool {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Lately { since: now, tenants: HashMap::new() };
+        let lately = match &mut *lately {
+            Some(lately) if now.duration_since(lately.since) < PERIOD => lately,
+            over => over.insert(fresh()),
+        };
+        if let Some(count) = lately.tenants.get_mut(tenant) {
+            *count = count.saturating_add(1);
+            if *count == RECORDED_PER_HOUR + 1 {
+                tracing::warn!(
+                    %tenant,
+                    limit = RECORDED_PER_HOUR,
+                    "so many refusals to actors that no more are recorded within this hour"
+                );
+            }
+            return *count <= RECORDED_PER_HOUR;
+        }
+        let room = lately.tenants.len() < MAX_TENANTS;
+        if room {
+            lately.tenants.insert(tenant.clone(), 1);
+        }
+        room
+    }
+
+    fn add_unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What an actor tries, ready to be recorded should it be refused.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) store: SqlStore,
+    pub(super) counts: Arc<RefusalCounts>,
+    pub(super) tenant: TenantId,
+    pub(super) caller: String,
+    pub(super) actor: MemberId,
+    pub(super) method: &'static str,
+    pub(super) request_id: Option<String>,
+    pub(super) at: Timestamp,
+    pub(super) is_trial: bool,
+    pub(super) trace: Trace,
+}
+
+impl Attempt {
+    /// Records that it was refused. Whatever becomes of that, it stays refused.
+    pub(super) async fn record(self, refusal: &ActorRefusal) {
+        let Attempt { store, counts, tenant, caller, actor, method, request_id, at, .. } = self;
+        let reason = refusal.name();
+        tracing::info!(%tenant, method, %caller, reason, "refused to an actor");
+        if self.is_trial || matches!(refusal, ActorRefusal::NotFound { .. }) {
+            return;
+        }
+        if !counts.admits(&tenant, Instant::now()) {
+            counts.add_unrecorded();
+            return;
+        }
+        let Trace { roles, members, before, after } = self.trace;
+        let (actor, method) = (Some(actor), method.to_owned());
+        let entry =
+            AuditEntry { at, caller, actor, method, request_id, roles, members, before, after };
+        // In a task of its own: a client that goes away now must not keep it out of the audit.
+        let recording =
+            tokio::spawn(async move { store.record_refusal(&tenant, entry, reason).await });
+        match recording.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                counts.add_unrecorded();
+                tracing::warn!(%error, "a refusal to an actor could not be recorded");
+            }
+            Err(error) => {
+                counts.add_unrecorded();
+                tracing::warn!(%error, "a refusal to an actor was not recorded");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tenant_has_so_many_an_hour() {
+        let counts = RefusalCounts::default();
+        let (one, other) = (TenantId::trusted("one"), TenantId::trusted("other"));
+        let start = Instant::now();
+        let admitted = |tenant, at| (0..150).filter(|_| counts.admits(tenant, at)).count();
+        assert_eq!(admitted(&one, start), 100);
+        assert_eq!(admitted(&other, start), 100, "another tenant's do not count");
+        assert_eq!(admitted(&one, start + PERIOD / 2), 0);
+        assert_eq!(admitted(&one, start + PERIOD), 100);
+    }
+}

@@ -1,0 +1,169 @@
+//! Adding events to a chain.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect};
+use uuid::Uuid;
+
+use super::code::{self, Code, Digests, GENESIS, Rewrite, Running, from_hex, to_hex};
+use super::key::{AuditKey, AuditKeys};
+use super::record::Record;
+use crate::domain::ids::TenantId;
+use crate::store::StoreError;
+use crate::store::entity::audit_head;
+use crate::store::rows::{corrupt, from_json, to_json};
+
+impl AuditKeys {
+    /// What new links are made with.
+    pub(super) fn own(&self) -> Result<&AuditKey, StoreError> {
+        let none = || StoreError::Internal("opened without a key for the audit trail".to_owned());
+        self.own.as_ref().ok_or_else(none)
+    }
+}
+
+/// The chain of one tenant, whose writers wait for each other. Ends where the transaction has got to.
+#[derive(Debug)]
+pub(in crate::store) struct Chain<'k> {
+    key: &'k AuditKey,
+    tenant: String,
+    pub(super) number: i64,
+    pub(super) link: Code,
+    /// What the next event erased from others.
+    erased: Option<String>,
+}
+
+impl<'k> Chain<'k> {
+    /// The chain of a tenant; the transaction must have locked the tenant. One that `exists` must
+    /// have a chain.
+    pub(in crate::store) async fn load(
+        connection: &impl ConnectionTrait,
+        keys: &'k AuditKeys,
+        tenant: &TenantId,
+        exists: bool,
+    ) -> Result<Self, StoreError> {
+        let key = keys.own()?;
+        let head = audit_head::Entity::find_by_id(tenant.as_str())
+            .lock_exclusive()
+            .one(connection)
+            .await?;
+        let start = (0, GENESIS);
+        let (number, link) = match head {
+            None if exists => return Err(corrupt("audit_heads", tenant.as_str())),
+            None => start,
+            Some(head) if head.key_id != key.id() && !keys.known.contains(&head.key_id) => {
+                return Err(StoreError::Unavailable(format!(
+                    "the audit trail of {tenant} goes on under the key {}, which is newer than this \
+                     program's: start it again with that key",
+                    head.key_id
+                )));
+            }
+            Some(head) => {
+                let link = from_hex(&head.link);
+                (head.number, link.ok_or_else(|| corrupt("audit_heads.link", tenant.as_str()))?)
+            }
+        };
+        Ok(Self::at(key, tenant, number, link))
+    }
+
+    pub(super) fn at(key: &'k AuditKey, tenant: &TenantId, number: i64, link: Code) -> Self {
+        Chain { key, tenant: tenant.to_string(), number, link, erased: None }
+    }
+
+    /// Lets the next event say what was erased with it.
+    pub(in crate::store) fn erases(&mut self, erasures: &Erasures) {
+        if !erasures.0.is_empty() {
+            let mut running = Running::new(self.number + 1);
+            for (number, mac) in &erasures.0 {
+                running.add(*number, mac);
+            }
+            self.erased = Some(running.total());
+        }
+    }
+
+    /// Makes an event the next of the chain.
+    pub(in crate::store) fn seal(&mut self, event: Record) -> Record {
+        let (salt, text) = salt();
+        let covered = Digests::of(&event, &salt);
+        let event = Record {
+            tenant: self.tenant.clone(),
+            number: self.number + 1,
+            key_id: self.key.id().to_owned(),
+            salt: text,
+            covered: covered.write(),
+            digests: None,
+            rewrites: None,
+            erased: self.erased.take(),
+            ..event
+        };
+        self.number = event.number;
+        self.link = code::link(self.key, &self.link, &event, &covered);
+        Record { link: to_hex(&self.link), ..event }
+    }
+
+    /// Keeps where the chain ends now.
+    pub(in crate::store) async fn save(
+        &self,
+        connection: &impl ConnectionTrait,
+    ) -> Result<(), StoreError> {
+        use audit_head::{ActiveModel, Column, Entity, Model};
+        let row = Model {
+            tenant_id: self.tenant.clone(),
+            number: self.number,
+            key_id: self.key.id().to_owned(),
+            link: to_hex(&self.link),
+        };
+        let change = OnConflict::column(Column::TenantId)
+            .update_columns([Column::Number, Column::KeyId, Column::Link])
+            .to_owned();
+        Entity::insert(ActiveModel::from(row))
+            .on_conflict(change)
+            .exec_without_returning(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// 122 random bits, and the same as text.
+fn salt() -> ([u8; 16], String) {
+    let salt = Uuid::new_v4().into_bytes();
+    (salt, to_hex(&salt))
+}
+
+/// What a transaction has erased so far: the code of each event that it rewrote, by the event's
+/// number. The next event of the chain is the one that says so.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Erasures(BTreeMap<i64, String>);
+
+impl Erasures {
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Proves the new values of an event, under a new salt.
+    pub(in crate::store) fn rewrite(
+        &mut self,
+        chain: &Chain<'_>,
+        event: Record,
+    ) -> Result<Record, StoreError> {
+        const COLUMN: &str = "audit.rewrites";
+        let (by, number) = (chain.number + 1, event.number);
+        let (salt, text) = salt();
+        let digests = Digests::of(&event, &salt);
+        let mac = to_hex(&code::rewrite(chain.key, &event.tenant, number, by, &digests));
+        let mut rewrites: Vec<Rewrite> = match &event.rewrites {
+            Some(rewrites) => from_json(rewrites, COLUMN, &number.to_string())?,
+            None => Vec::new(),
+        };
+        // The same transaction can have rewritten it before.
+        rewrites.retain(|rewrite| rewrite.by != by);
+        rewrites.push(Rewrite { by, key_id: chain.key.id().to_owned(), mac: mac.clone() });
+        self.0.insert(number, mac);
+        Ok(Record {
+            salt: text,
+            digests: Some(digests.write()),
+            rewrites: Some(to_json(&rewrites, COLUMN)?),
+            ..event
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! Verifying a chain: pure, one event after the other, whether they come from a database or a file.
+
+use std::collections::BTreeMap;
+
+use super::code::{self, Code, Digests, FIELDS, GENESIS, Rewrite, Running, from_hex, to_hex};
+use super::finding::Verified;
+use super::key::Keyring;
+use super::record::{Checkpoint, Head, Record, SignedHead};
+
+/// Verifies one chain.
+#[derive(Debug)]
+pub struct Verifier<'k> {
+    keys: &'k Keyring,
+    report: Verified,
+    /// What the next link must follow; `None` where that cannot be known, after a gap.
+    previous: Option<Code>,
+    revision: Option<i64>,
+    /// The age of the newest key so far.
+    age: Option<usize>,
+    /// The age of the key that the chain ends with.
+    end_age: Option<usize>,
+    /// The erasures to come that rewrote what was seen.
+    pending: BTreeMap<i64, Running>,
+    /// Heads that were exported, by number.
+    exported: BTreeMap<i64, Vec<SignedHead>>,
+}
+
+impl<'k> Verifier<'k> {
+    /// Begins with a chain's checkpoint, if it has one, and with heads of it that were exported.
+    #[must_use]
+    pub fn new(
+        keys: &'k Keyring,
+        tenant: &str,
+        checkpoint: Option<&Checkpoint>,
+        exported: &[SignedHead],
+    ) -> Self {
+        let mut verifier = Verifier {
+            keys,
+            report: Verified::new(tenant),
+            previous: Some(GENESIS),
+            revision: None,
+            age: None,
+            end_age: None,
+            pending: BTreeMap::new(),
+            exported: BTreeMap::new(),
+        };
+        for head in exported {
+            if verifier.is_signed(head) {
+                verifier.exported.entry(head.number).or_default().push(head.clone());
+            }
+        }
+        if let Some(checkpoint) = checkpoint {
+            verifier.starts_at(checkpoint);
+        }
+        verifier
+    }
+
+    fn finds(&mut self, event: Option<i64>, problem: &'static str, detail: String) {
+        self.report.finds(event, problem, detail);
+    }
+
+    fn is_signed(&mut self, head: &SignedHead) -> bool {
+        let key = self.keys.find(&head.key_id);
+        let signed = head.tenant == self.report.tenant
+            && key.is_some_and(|(_, key)| from_hex(&head.mac) == Some(code::head(key, head)));
+        if !signed {
+            let detail = "an exported head is not signed by any of the keys that were given";
+            self.finds(Some(head.number), "head_forged", detail.to_owned());
+        }
+        signed
+    }
+
+    /// The head that an export ends with.
+    pub fn signed_end(&mut self, head: &SignedHead) {
+        self.is_signed(head);
+    }
+
+    fn starts_at(&mut self, checkpoint: &Checkpoint) {
+        let number = checkpoint.number;
+        self.report.last = number;
+        self.report.deleted_until = number;
+        self.revision = Some(checkpoint.revision);
+        self.previous = from_hex(&checkpoint.link);
+        let broken = match self.keys.find(&checkpoint.key_id) {
+            _ if checkpoint.tenant != self.report.tenant => Some("it is another tenant's".to_owned()),
+            None => Some(format!("it is under key {}, which was not given", checkpoint.key_id)),
+            Some((_, key)) if !checkpoint.is_by(key) => {
+                Some("its code does not fit: it was edited, or made up".to_owned())
+            }
+            Some((1.., _)) => Some(
+                "it is under an older key, which may be known to others: after a change of the key, \
+                 run `rolegate audit rotate`"
+                    .to_owned(),
+            ),
+            Some((0, _)) => None,
+        };
+        if let Some(broken) = broken {
+            self.finds(
+                None,
+                "checkpoint",
+                format!("the checkpoint at event {number} cannot be relied on: {broken}"),
+            );
+        }
+        self.age = self.keys.find(&checkpoint.link_key_id).map(|(age, _)| age);
+        self.end_age = Some(0);
+        let pending: Option<Vec<Running>> = serde_json::from_str(&checkpoint.pending).ok();
+        let pending = pending.unwrap_or_default().into_iter();
+        self.pending.extend(pending.map(|running| (running.by, running)));
+        // Older ones cannot be compared any more.
+        self.exported = self.exported.split_off(&number);
+        self.compare_exported(number, &checkpoint.link);
+    }
+
+    fn compare_exported(&mut self, number: i64, link: &str) {
+        for head in self.exported.remove(&number).unwrap_or_default() {
+            if head.link != link {
+                self.finds(
+                    Some(number),
+                    "not_as_exported",
+                    format!("event {number} had another link when the head was exported"),
+                );
+            }
+        }
+    }
+
+    /// The next event.
+    pub fn event(&mut self, event: &Record) {
+        let (number, last) = (event.number, self.report.last);
+        self.report.events += 1;
+        if event.tenant != self.report.tenant {
+            let detail = format!("event {number} belongs to tenant {}", event.tenant);
+            self.finds(Some(number), "other_tenant", detail);
+        }
+        if number <= last {
+            let detail = format!("event {number} comes after event {last}");
+            self.finds(Some(number), "order", detail);
+            self.previous = None;
+        } else if number > last + 1 {
+            let missing = match number - last {
+                2 => format!("event {} is missing", last + 1),
+                _ => format!("events {} to {} are missing", last + 1, number - 1),
+            };
+            let why =
+                if last == 0 { ", and no checkpoint says that they were deleted" } else { "" };
+            self.finds(Some(number), "gap", format!("before event {number}: {missing}{why}"));
+            self.previous = None;
+        }
+        self.report.last = number.max(last);
+        self.revision = Some(event.revision);
+
+        let covered = Digests::read(&event.covered);
+        match &covered {
+            Some(covered) => {
+                self.link(event, covered);
+                self.values(event, covered);
+            }
+            None => self.unreadable(number, "the digests that its link covers"),
+        }
+        self.erasure(event);
+        self.previous = from_hex(&event.link);
+        self.compare_exported(number, &event.link);
+    }
+
+    fn unreadable(&mut self, number: i64, what: &str) {
+        let detail = format!("event {number}: {what} are not what this program writes");
+        self.finds(Some(number), "unreadable", detail);
+    }
+
+    fn link(&mut self, event: &Record, covered: &Digests) {
+        let number = event.number;
+        let Some((age, key)) = self.keys.find(&event.key_id) else {
+            let detail =
+                format!("event {number} is under key {}, which was not given", event.key_id);
+            self.finds(Some(number), "unknown_key", detail);
+            self.end_age = None;
+            return;
+        };
+        if self.age.is_some_and(|newest| age > newest) {
+            let detail = format!("event {number} is under an older key than an event before it");
+            self.finds(Some(number), "key_order", detail);
+        }
+        self.age = Some(self.age.map_or(age, |newest| newest.min(age)));
+        self.end_age = Some(age);
+        if let Some(previous) = self.previous
+            && code::link(key, &previous, event, covered)
+                != from_hex(&event.link).unwrap_or_default()
+        {
+            self.finds(
+                Some(number),
+                "link",
+                format!(
+                    "the link of event {number} does not follow: its place, time, revision, caller, \
+                     method, refusal, digests, key or link was edited, or the event before it was \
+                     replaced"
+                ),
+            );
+        }
+    }
+
+    fn values(&mut self, event: &Record, covered: &Digests) {
+        let number = event.number;
+        let Some(salt) = from_hex(&event.salt) else {
+            return self.unreadable(number, "the bytes of its salt");
+        };
+        let actual = Digests::of(event, &salt);
+        let current = match (&event.rewrites, &event.digests) {
+            (None, None) => Some(covered.clone()),
+            (Some(rewrites), Some(digests)) => self.rewritten(event, rewrites, digests),
+            _ => None,
+        };
+        let Some(current) = current else {
+            return self.unreadable(number, "the traces of an erasure");
+        };
+        let pairs = FIELDS.iter().zip(actual.0.iter().zip(&current.0));
+        let differing: Vec<_> = pairs
+            .filter(|(_, (actual, current))| actual != current)
+            .map(|(name, _)| *name)
+            .collect();
+        if !differing.is_empty() {
+            let fields = differing.join(", ");
+            let detail = format!("event {number} was edited: {fields} (or the salt)");
+            self.finds(Some(number), "value", detail);
+        }
+    }
+
+    /// The digests that an erasure left, if it did.
+    fn rewritten(&mut self, event: &Record, rewrites: &str, digests: &str) -> Option<Digests> {
+        let number = event.number;
+        let digests = Digests::read(digests)?;
+        let rewrites: Vec<Rewrite> = serde_json::from_str(rewrites).ok()?;
+        let latest = rewrites.last()?;
+        let key = self.keys.find(&latest.key_id).map(|(_, key)| key);
+        let proof = key.map(|key| {
+            to_hex(&code::rewrite(key, &self.report.tenant, number, latest.by, &digests))
+        });
+        if key.is_none() {
+            let detail = format!(
+                "event {number} was rewritten under key {}, which was not given",
+                latest.key_id
+            );
+            self.finds(Some(number), "unknown_key", detail);
+        } else if proof.as_ref() != Some(&latest.mac) {
+            let detail = format!(
+                "event {number} is said to have been rewritten by the erasure in event {}, but that \
+                 is not proven: it was edited",
+                latest.by
+            );
+            self.finds(Some(number), "false_erasure", detail);
+        }
+        for Rewrite { by, mac, .. } in &rewrites {
+            self.pending.entry(*by).or_insert_with(|| Running::new(*by)).add(number, mac);
+        }
+        Some(digests)
+    }
+
+    /// Whether what the event erased is what was found to be erased.
+    fn erasure(&mut self, event: &Record) {
+        let found = self.pending.remove(&event.number).map(|running| running.total());
+        if found != event.erased {
+            let count = |total: &Option<String>| {
+                let count = total.as_ref().and_then(|total| total.split(':').next());
+                count.unwrap_or("0").to_owned()
+            };
+            self.finds(
+                Some(event.number),
+                "erasure",
+                format!(
+                    "the erasure in event {} rewrote {} events before it, and {} say so: one of them \
+                     was edited, deleted, put back, or made to look erased",
+                    event.number,
+                    count(&event.erased),
+                    count(&found)
+                ),
+            );
+        }
+    }
+
+    /// Ends with what is known of the chain's end. `unchained` events have no place in it.
+    #[must_use]
+    pub fn finish(
+        mut self,
+        head: Option<&Head>,
+        revision: Option<i64>,
+        unchained: u64,
+    ) -> Verified {
+        let last = self.report.last;
+        if unchained > 0 {
+            let detail = format!("{unchained} events have no place in the chain: they were put in");
+            self.finds(None, "unchained", detail);
+        }
+        match head {
+            None => {
+                let detail = "the head is missing: where the chain ends is not known".to_owned();
+                self.finds(None, "head", detail);
+            }
+            Some(head) if head.number > last => {
+                let detail = format!(
+                    "events {} to {} are missing: the head says that there were more",
+                    last + 1,
+                    head.number
+                );
+                self.finds(Some(last + 1), "gap", detail);
+            }
+            Some(head) if head.number < last => {
+                let detail = format!("the head says that event {} is the last", head.number);
+                self.finds(Some(head.number + 1), "head", detail);
+            }
+            Some(head) => {
+                if self.previous.is_some() && self.previous != from_hex(&head.link) {
+                    let detail = format!("the head has another link than event {last}");
+                    self.finds(Some(last), "head", detail);
+                }
+            }
+        }
+        for (by, running) in std::mem::take(&mut self.pending) {
+            let detail = format!(
+                "{} events say that they were rewritten by the erasure in event {by}, which does not \
+                 exist",
+                running.count
+            );
+            self.finds(Some(by), "erasure", detail);
+        }
+        if let Some(revision) = revision
+            && self.revision != Some(revision)
+        {
+            let detail = format!(
+                "the tenant is at revision {revision}, and the last event at {}: the end is missing",
+                self.revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
+            );
+            self.finds(None, "revision", detail);
+        }
+        if self.end_age.is_some_and(|age| age > 0) {
+            self.finds(
+                Some(last),
+                "old_key",
+                "the chain ends under an older key, which may be known to others: after a change of \
+                 the key, run `rolegate audit rotate`"
+                    .to_owned(),
+            );
+        }
+        for (number, _) in std::mem::take(&mut self.exported) {
+            let detail = format!("an exported head names event {number}, and {last} is the last");
+            self.finds(Some(number), "cut", detail);
+        }
+        self.report
+    }
+}

@@ -1,0 +1,157 @@
+//! `rolegate audit`, as an operator uses it.
+
+use std::fs;
+use std::path::Path;
+
+use rolegate::grpc::pb;
+use sea_orm::ConnectionTrait;
+
+use super::process::{Clients, Server, rolegate};
+
+struct Output {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn audit(directory: &Path, arguments: &[&str]) -> Output {
+    let output = rolegate(directory, &[&["audit"], arguments].concat()).output().unwrap();
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs it, and gives back what it prints.
+#[track_caller]
+fn expect(code: i32, directory: &Path, arguments: &[&str]) -> String {
+    let output = audit(directory, arguments);
+    assert_eq!(output.code, Some(code), "{arguments:?}: {}{}", output.stdout, output.stderr);
+    output.stdout
+}
+
+async fn sql(directory: &Path, statement: &str) {
+    let url = format!("sqlite:{}", directory.join("rolegate.db").display());
+    let connection = sea_orm::Database::connect(url).await.unwrap();
+    assert!(connection.execute_unprepared(statement).await.unwrap().rows_affected() > 0);
+    connection.close().await.unwrap();
+}
+
+async fn make_member(clients: &mut Clients, id: &str) {
+    let request = pb::CreateMemberRequest {
+        tenant_id: "acme".into(),
+        member_id: id.into(),
+        role_ids: vec!["user".into()],
+        ..Default::default()
+    };
+    clients.members.create_member(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trail_is_verified_exported_and_handed_to_a_new_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let save = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+    save("one.key", &format!("{}\n", "1f".repeat(32)));
+    save("two.key", &"2e".repeat(32));
+    save("short.key", "secret");
+    let one = ["--audit-key-file", "one.key"];
+
+    let server = Server::start(path, &one);
+    let mut clients = Clients::connect(&server).await;
+    let tenant = pb::CreateTenantRequest {
+        tenant_id: "acme".into(),
+        catalog_id: "qpien".into(),
+        owner_member_id: "owner".into(),
+        ..Default::default()
+    };
+    clients.tenants.create_tenant(tenant).await.unwrap();
+    for id in ["kim", "lee"] {
+        make_member(&mut clients, id).await;
+    }
+    let deletion = pb::DeleteMemberRequest {
+        tenant_id: "acme".into(),
+        member_id: "kim".into(),
+        ..Default::default()
+    };
+    clients.members.delete_member(deletion).await.unwrap();
+    // While it serves.
+    let said = expect(0, path, &["verify", one[0], one[1]]);
+    assert_eq!(said, "sound: 1 trails with 4 events\n");
+    save("heads", &expect(0, path, &["head", one[0], one[1]]));
+    let export = expect(0, path, &["export", "--tenant", "acme", one[0], one[1]]);
+    assert_eq!(export.lines().count(), 6);
+    assert!(!export.contains("kim"), "{export}");
+    save("export", &export);
+    make_member(&mut clients, "ada").await;
+    assert_eq!(server.terminate().await, Some(0));
+
+    // What cannot be looked at.
+    for (arguments, said) in [
+        (&["verify", "--audit-key-file", "short.key"][..], "at least 32"),
+        (&["verify", "--audit-key-file", "nowhere"], "nowhere"),
+        (&["verify", "--tenant", "nobody", one[0], one[1]], "nobody"),
+        (&["verify", "--from", "short.key", one[0], one[1]], "not a line"),
+        (&["verify", "--database-url", "sqlite:nowhere.db"], "no database"),
+        (&["export", "--tenant", "nobody"], "nobody"),
+    ] {
+        let output = audit(path, arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains(said), "{arguments:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("secret"), "{}", output.stderr);
+    }
+    // With another key, or none, nothing fits.
+    expect(1, path, &["verify"]);
+    expect(1, path, &["verify", "--audit-key-file", "two.key"]);
+
+    // Offline: what was exported, and the same with one letter changed or its end cut off.
+    let from = ["verify", "--from", "export", one[0], one[1]];
+    assert_eq!(expect(0, path, &from), "sound: 1 trails with 4 events\n");
+    save("export", &export.replace("\"lee\"", "\"leo\""));
+    assert!(expect(1, path, &from).contains("event 3 was edited: "));
+    let lines: Vec<_> = export.lines().collect();
+    save("export", &lines[..5].join("\n"));
+    assert!(expect(1, path, &from).contains("head"));
+    save("export", &[&lines[..3], &lines[4..]].concat().join("\n"));
+    assert!(expect(1, path, &from).contains("event 3 is missing"));
+
+    // The end is cut off, and all that says so is adjusted.
+    sql(path, "DELETE FROM audit WHERE number > 3").await;
+    sql(path, "UPDATE tenants SET revision = 3").await;
+    sql(
+        path,
+        "UPDATE audit_heads SET number = 3, link = (SELECT link FROM audit WHERE number = 3)",
+    )
+    .await;
+    // What the erasure left has no erasure any more.
+    let said = expect(1, path, &["verify", one[0], one[1]]);
+    assert!(said.contains("event 4, which does not exist"), "{said}");
+    let said = expect(1, path, &["verify", "--head", "heads", "--json", one[0], one[1]]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["sound"], &said["tenant"]), (&false.into(), &"acme".into()));
+    let problems = said["findings"].as_array().unwrap().iter().map(|f| &f["problem"]);
+    assert!(problems.into_iter().any(|problem| problem == "cut"), "{said}");
+}
+
+#[tokio::test]
+async fn a_database_goes_on_with_a_new_key_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::write(path.join("key"), "2e".repeat(32)).unwrap();
+    let key = ["--audit-key-file", "key"];
+    drop(Server::start(path, &["--demo"]));
+    let said = expect(0, path, &["verify"]);
+    assert!(said.starts_with("sound: 2 trails"), "{said}");
+    drop(Server::start(path, &key));
+    let began = ["--began-with-database-key", key[0], key[1]];
+    let verify = [&["verify"], &began[..]].concat();
+    assert!(expect(1, path, &verify).contains("rolegate audit rotate"));
+    let rotate = [&["rotate"], &began[..]].concat();
+    assert_eq!(expect(0, path, &rotate), "2 trails go on with the current key\n");
+    assert_eq!(expect(0, path, &rotate), "0 trails go on with the current key\n");
+    expect(0, path, &verify);
+    let Err(refused) = Server::try_start(path, &[]) else { panic!("it started without the key") };
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("--audit-key-file"), "{}", refused.stderr);
+}

@@ -1,0 +1,153 @@
+//! What the command line makes, tried out as a stranger would, and what it refuses.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use rolegate::grpc::pb;
+use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::setup::{Pair, check, connect, is_nobody};
+use crate::e2e::process::{Server, rolegate};
+
+fn run(directory: &std::path::Path, arguments: &[&str]) -> Output {
+    rolegate(directory, arguments).output().unwrap()
+}
+
+#[tokio::test]
+async fn from_nothing_to_callers_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let read = |name: &str| std::fs::read_to_string(path.join("certs").join(name)).unwrap();
+    let made = run(path, &["dev-certs", "--out", "certs", "--client", "admin"]);
+    assert!(made.status.success(), "{made:?}");
+    for (file, mode) in [("ca.pem", 0o644), ("server.key", 0o600), ("admin.key", 0o600)] {
+        let metadata = std::fs::metadata(path.join("certs").join(file)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{file}");
+    }
+    // What is there stays, unless told otherwise.
+    let before = read("server.key");
+    let again = run(path, &["dev-certs", "--out", "certs"]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("--force"));
+    assert_eq!(read("server.key"), before);
+    assert!(
+        run(path, &["dev-certs", "--out", "certs", "--client", "admin", "--force"])
+            .status
+            .success()
+    );
+    assert_ne!(read("server.key"), before);
+    assert!(!run(path, &["dev-certs", "--out", "c", "--client", "../x"]).status.success());
+
+    let token = run(path, &["token", "new", "--name", "chat"]);
+    let said = String::from_utf8(token.stdout).unwrap();
+    let (token, lines) = said.split_once('\n').unwrap();
+    assert!(token.len() > 40 && !lines.contains(token));
+    let admin = "\n[[caller]]\nname = \"admin\"\nmtls = [\"spiffe://rolegate.dev/admin\"]\n\
+                 capabilities = [\"admin\"]\n";
+    std::fs::write(path.join("callers.toml"), format!("{lines}{admin}")).unwrap();
+    let server = Server::spawn(
+        path,
+        &[
+            "serve",
+            "--callers",
+            "callers.toml",
+            "--tls-cert",
+            "certs/server.pem",
+            "--tls-key",
+            "certs/server.key",
+            "--tls-client-ca",
+            "certs/ca.pem",
+            "--grpc-addr",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ],
+    )
+    .unwrap();
+    let pair = Pair { certificate: read("admin.pem"), key: read("admin.key") };
+    let admin = connect(&server.address, &read("ca.pem"), Some(&pair)).await.unwrap();
+    let request = pb::CreateTenantRequest {
+        tenant_id: "acme".into(),
+        catalog_id: "qpien".into(),
+        owner_member_id: "olivia".into(),
+        ..Default::default()
+    };
+    TenantServiceClient::new(admin).create_tenant(request).await.unwrap();
+    let chat = connect(&server.address, &read("ca.pem"), None).await.unwrap();
+    check(&chat, Some(token)).await.unwrap();
+    // A stranger learns whether it serves, and nothing else.
+    is_nobody(check(&chat, None).await);
+    HealthClient::new(chat).check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[test]
+fn a_server_that_could_be_overheard_or_knows_nobody_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let hash = super::setup::hash("t");
+    let good = format!(
+        "[[caller]]\nname = \"a\"\ntoken_sha256 = [\"{hash}\"]\ncapabilities = [\"read\"]\n"
+    );
+    std::fs::write(path.join("good.toml"), &good).unwrap();
+    std::fs::write(path.join("bad.toml"), good.replace("read", "reed")).unwrap();
+    let keys = format!(
+        "[[jwt]]\nname = \"i\"\nissuer = \"i\"\naudience = \"a\"\nalgorithms = [\"ES256\"]\n\
+         jwks_file = \"none.json\"\n{good}"
+    );
+    std::fs::write(path.join("keys.toml"), keys).unwrap();
+    assert!(run(path, &["dev-certs", "--out", "certs"]).status.success());
+    std::fs::copy(path.join("certs/chat.key"), path.join("other.key")).unwrap();
+    let here = ["--grpc-addr", "127.0.0.1:0"];
+    let everywhere = ["--grpc-addr", "0.0.0.0:0"];
+    for (arguments, message) in [
+        ([&here[..], &[]].concat(), "--callers"),
+        ([&here[..], &["--callers", "good.toml", "--dev"]].concat(), "--dev"),
+        ([&everywhere[..], &["--dev"]].concat(), "loopback"),
+        ([&everywhere[..], &["--callers", "good.toml"]].concat(), "--insecure-plaintext"),
+        ([&here[..], &["--callers", "bad.toml"]].concat(), "line 4: capabilities of caller"),
+        ([&here[..], &["--callers", "none.toml"]].concat(), "none.toml cannot be read"),
+        ([&here[..], &["--callers", "keys.toml"]].concat(), "none.json cannot be read"),
+        (
+            [
+                &here[..],
+                &[
+                    "--callers",
+                    "good.toml",
+                    "--tls-cert",
+                    "certs/server.pem",
+                    "--tls-key",
+                    "other.key",
+                ],
+            ]
+            .concat(),
+            "do not go together",
+        ),
+        (
+            [
+                &here[..],
+                &[
+                    "--callers",
+                    "good.toml",
+                    "--tls-cert",
+                    "certs/server.key",
+                    "--tls-key",
+                    "certs/server.key",
+                ],
+            ]
+            .concat(),
+            "has no certificate",
+        ),
+        (
+            [&here[..], &["--callers", "good.toml", "--tls-cert", "certs/server.pem"]].concat(),
+            "--tls-key",
+        ),
+    ] {
+        let arguments = [&["serve"], arguments.as_slice()].concat();
+        let output = run(path, &arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("PRIVATE KEY"), "{stderr}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Files that change under a running server.
+
+use super::setup::{Pair, Place, check, connect, eventually, hash, is_nobody, metric};
+
+fn caller(name: &str, token: &str, capability: &str) -> String {
+    format!(
+        "[[caller]]\nname = \"{name}\"\ntoken_sha256 = [\"{}\"]\ncapabilities = [\"{capability}\"]\n",
+        hash(token)
+    )
+}
+
+const FAILING: &str = "rolegate_reload_failing{what=\"callers\"}";
+
+#[tokio::test]
+async fn another_callers_file_counts_and_a_broken_one_does_not() {
+    let place = Place::new(&caller("chat", "first", "check"));
+    let server = place.start(&[]);
+    let channel = place.connect(&server, None).await.unwrap();
+    check(&channel, Some("first")).await.unwrap();
+    is_nobody(check(&channel, Some("second")).await);
+
+    for broken in ["[[caller]]\nname = 1", "not toml at all", ""] {
+        place.write("callers.toml", broken);
+        eventually("noticing", async || metric(&server, FAILING).await == Some(1.0)).await;
+        check(&channel, Some("first")).await.unwrap();
+        place.write("callers.toml", &caller("chat", "first", "check"));
+        eventually("mending", async || metric(&server, FAILING).await == Some(0.0)).await;
+    }
+    std::fs::remove_file(place.path().join("callers.toml")).unwrap();
+    eventually("noticing", async || metric(&server, FAILING).await == Some(1.0)).await;
+    check(&channel, Some("first")).await.unwrap();
+
+    // A revoked token is of no use on the connection that it was used on, either.
+    place.write("callers.toml", &caller("chat", "second", "check"));
+    eventually("the change", async || check(&channel, Some("second")).await.is_ok()).await;
+    is_nobody(check(&channel, Some("first")).await);
+
+    place.write("callers.toml", &caller("chat", "second", "read"));
+    let denied = async || {
+        check(&channel, Some("second"))
+            .await
+            .is_err_and(|status| status.code() == tonic::Code::PermissionDenied)
+    };
+    eventually("the loss of a capability", denied).await;
+}
+
+#[tokio::test]
+async fn another_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
+    let place = Place::new(&caller("chat", "t", "check"));
+    let server = place.start(&[]);
+    let channel = place.connect(&server, None).await.unwrap();
+    check(&channel, Some("t")).await.unwrap();
+
+    let failing = "rolegate_reload_failing{what=\"certificates\"}";
+    let next = super::setup::Authority::new();
+    let Pair { certificate, key } = next.server();
+    // Halfway: they do not go together.
+    place.write("server.pem", &certificate);
+    eventually("noticing", async || metric(&server, failing).await == Some(1.0)).await;
+    let still = place.connect(&server, None).await.unwrap();
+    check(&still, Some("t")).await.unwrap();
+
+    place.write("server.key", &key);
+    eventually("the change", async || metric(&server, failing).await == Some(0.0)).await;
+    for channel in [&channel, &still] {
+        check(channel, Some("t")).await.unwrap();
+    }
+    assert!(place.connect(&server, None).await.is_err(), "it shows the old certificate");
+    let new = connect(&server.address, &next.pem, None).await.unwrap();
+    check(&new, Some("t")).await.unwrap();
+}

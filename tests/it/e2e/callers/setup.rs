@@ -1,0 +1,220 @@
+//! Certificates of any kind, servers with TLS and a callers file, and clients for them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
+use rolegate::grpc::pb;
+use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::e2e::process::Server;
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A certificate with its key, in PEM.
+#[derive(Clone)]
+pub(super) struct Pair {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+/// What a certificate is to say.
+pub(super) struct Wanted {
+    pub(super) sans: Vec<SanType>,
+    pub(super) usage: ExtendedKeyUsagePurpose,
+    pub(super) until: SystemTime,
+}
+
+/// An authority.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(super) pem: String,
+}
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    pub(super) fn sign(&self, wanted: Wanted) -> Pair {
+        let mut params = CertificateParams::default();
+        params.not_before = (SystemTime::now() - 2 * DAY).into();
+        params.not_after = wanted.until.into();
+        params.subject_alt_names = wanted.sans;
+        params.extended_key_usages = vec![wanted.usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Pair { certificate, key: key.serialize_pem() }
+    }
+
+    pub(super) fn server(&self) -> Pair {
+        self.sign(Wanted {
+            sans: vec![SanType::IpAddress([127, 0, 0, 1].into())],
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+            until: SystemTime::now() + DAY,
+        })
+    }
+
+    /// For a caller with this URI.
+    pub(super) fn client(&self, uri: &str) -> Pair {
+        self.sign(Wanted {
+            sans: vec![SanType::URI(uri.try_into().unwrap())],
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            until: SystemTime::now() + DAY,
+        })
+    }
+}
+
+pub(super) fn hash(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Everything that a server with TLS and callers takes, in a directory.
+pub(super) struct Place {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) authority: Authority,
+}
+
+impl Place {
+    pub(super) fn new(callers: &str) -> Self {
+        let place = Place { directory: tempfile::tempdir().unwrap(), authority: Authority::new() };
+        let Pair { certificate, key } = place.authority.server();
+        place.write("server.pem", &certificate);
+        place.write("server.key", &key);
+        place.write("ca.pem", &place.authority.pem);
+        place.write("callers.toml", callers);
+        place
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        // As careful people do, so that nobody reads half of it.
+        let half = self.path().join(format!("{name}.half"));
+        std::fs::write(&half, text).unwrap();
+        std::fs::rename(half, self.path().join(name)).unwrap();
+    }
+
+    pub(super) fn start(&self, more: &[&str]) -> Server {
+        let mut arguments =
+            vec!["serve", "--callers", "callers.toml", "--grpc-addr", "127.0.0.1:0"];
+        arguments.extend(["--tls-cert", "server.pem", "--tls-key", "server.key"]);
+        arguments.extend(["--tls-client-ca", "ca.pem", "--log-format", "json"]);
+        arguments.extend(["--admin-addr", "127.0.0.1:0"]);
+        arguments.extend(more);
+        Server::spawn(self.path(), &arguments).unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
+    /// A connection, with or without a client certificate.
+    pub(super) async fn connect(
+        &self,
+        server: &Server,
+        pair: Option<&Pair>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        connect(&server.address, &self.authority.pem, pair).await
+    }
+}
+
+/// A client's side of TLS that trusts this authority.
+pub(super) fn client_config(authority: &str, pair: Option<&Pair>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    match pair {
+        None => builder.with_no_client_auth(),
+        Some(Pair { certificate, key }) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+    }
+}
+
+pub(super) async fn connect(
+    address: &str,
+    authority: &str,
+    pair: Option<&Pair>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut config = client_config(authority, pair);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    // Whatever stands in the URI, this is where it goes.
+    let place = address.to_owned();
+    let connect = tower::service_fn(move |_: http::Uri| {
+        let (connector, place) = (connector.clone(), place.clone());
+        async move {
+            let stream = TcpStream::connect(place).await?;
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            std::io::Result::Ok(TokioIo::new(connector.connect(name, stream).await?))
+        }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.timeout(PATIENCE).connect_with_connector(connect).await
+}
+
+/// A check in a tenant that need not be there; a caller that may ask gets an answer.
+pub(super) async fn check(channel: &Channel, token: Option<&str>) -> Result<(), Status> {
+    let mut request = Request::new(pb::CheckRequest {
+        tenant_id: "acme".into(),
+        member_id: "kim".into(),
+        permission: "chat.view".into(),
+        ..Default::default()
+    });
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    AuthzServiceClient::new(channel.clone()).check(request).await.map(drop)
+}
+
+/// Whether a call was refused as one of nobody, with the one reason for that.
+#[track_caller]
+pub(super) fn is_nobody(result: Result<(), Status>) {
+    let status = result.expect_err("it was let in");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.metadata.len()), ("CALLER_UNAUTHENTICATED", 0));
+}
+
+/// Tries until it works or too much time has passed. Reloading takes seconds.
+pub(super) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut works: F) {
+    let until = Instant::now() + PATIENCE;
+    while !works().await {
+        assert!(Instant::now() < until, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A number out of the server's metrics; none without the line.
+pub(super) async fn metric(server: &Server, line: &str) -> Option<f64> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = TcpStream::connect(server.admin.as_ref().unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let found = text.lines().find_map(|found| found.strip_prefix(line));
+    found.map(|value| value.trim().parse().unwrap())
+}
