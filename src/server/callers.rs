@@ -7,13 +7,15 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::jwks;
-use super::reload::{AllReloads, Watched};
+use super::reload::{AllReloads, Contents, Watched};
 use crate::service::authentication::{Authenticator, CallersFile, KeySet, KeySource, KeyStore};
 
 /// Reads the callers file again when it changes, and the key sets that it names.
 pub(super) struct CallersWatch {
     path: PathBuf,
     file: Watched,
+    /// What stands in it, while that cannot be used: it may be for want of a key set that comes later.
+    waiting: Option<Contents>,
     authenticator: Arc<Authenticator>,
     reloads: Arc<AllReloads>,
     key_files: HashMap<PathBuf, (Watched, Arc<KeyStore>)>,
@@ -32,6 +34,7 @@ impl CallersWatch {
         let mut watch = CallersWatch {
             path: path.to_owned(),
             file,
+            waiting: None,
             authenticator: Arc::new(Authenticator::new(callers)),
             reloads,
             key_files: HashMap::new(),
@@ -55,9 +58,15 @@ impl CallersWatch {
 
     /// Looks whether anything changed.
     pub(super) async fn look(&mut self) {
-        if let Some(contents) = self.file.changed().await {
-            let ended = self.replace(contents).await;
-            self.reloads.callers.ended("the callers file", ended);
+        let changed = self.file.changed().await;
+        let is_new = changed.is_some();
+        if let Some(contents) = changed.or_else(|| self.waiting.take()) {
+            let ended = self.replace(contents.clone()).await;
+            self.waiting = ended.is_err().then_some(contents);
+            // That it still cannot be used was said.
+            if is_new || ended.is_ok() {
+                self.reloads.callers.ended("the callers file", ended);
+            }
         }
         for (path, (file, store)) in &mut self.key_files {
             if let Some(contents) = file.changed().await {
@@ -67,7 +76,7 @@ impl CallersWatch {
         }
     }
 
-    async fn replace(&mut self, contents: Result<Vec<Vec<u8>>, String>) -> Result<(), String> {
+    async fn replace(&mut self, contents: Contents) -> Result<(), String> {
         let callers = parse(&self.path, contents)?;
         // First the keys: a file whose keys are not there is as broken as any.
         let stores = callers.key_stores(&self.authenticator.key_stores());
@@ -92,7 +101,7 @@ impl CallersWatch {
     }
 }
 
-fn parse(path: &Path, contents: Result<Vec<Vec<u8>>, String>) -> Result<CallersFile, String> {
+fn parse(path: &Path, contents: Contents) -> Result<CallersFile, String> {
     let bytes = contents?.into_iter().next().unwrap_or_default();
     let path = path.display();
     let text = String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8"))?;
@@ -121,7 +130,7 @@ async fn key_files(
     Ok(files)
 }
 
-fn key_set(path: &Path, contents: Result<Vec<Vec<u8>>, String>) -> Result<KeySet, String> {
+fn key_set(path: &Path, contents: Contents) -> Result<KeySet, String> {
     let bytes = contents?.into_iter().next().unwrap_or_default();
     KeySet::parse(&bytes).map_err(|why| format!("{} {why}", path.display()))
 }

@@ -47,7 +47,8 @@ pub(super) struct AllReloads {
     pub(super) keys: Reloads,
 }
 
-type Contents = Result<Vec<Vec<u8>>, String>;
+/// What stands in some files, or why they cannot be read.
+pub(super) type Contents = Result<Vec<Vec<u8>>, String>;
 
 /// Some files that are only of use together.
 #[derive(Debug)]

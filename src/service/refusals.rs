@@ -7,8 +7,9 @@
 //! account, and a member that was erased must not come back into the trail by a late retry.
 //!
 //! **Bounded**: whoever can make an actor's calls can make refused ones without end, and each is a
-//! row. So each replica records at most so many an hour for each tenant; what is beyond is counted,
-//! and the log says so once an hour.
+//! row. So each replica records at most so many an hour for each tenant, and of them at most so many
+//! for each actor, so that nobody can keep what others try out of the trail; what is beyond is
+//! counted, and the log says so once an hour.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use crate::store::{AuditEntry, SqlStore};
 const PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many of a tenant are recorded in that time, of each service.
 pub const RECORDED_PER_HOUR: u32 = 100;
+/// How many of them of one actor.
+pub const RECORDED_PER_ACTOR: u32 = 50;
 /// For how many tenants refusals are recorded in that time.
 const MAX_TENANTS: usize = 100_000;
 
@@ -38,7 +41,31 @@ pub struct RefusalCounts {
 #[derive(Debug)]
 struct Lately {
     since: Instant,
-    tenants: HashMap<TenantId, u32>,
+    tenants: HashMap<TenantId, OfTenant>,
+}
+
+/// What was refused to the actors of one tenant lately.
+#[derive(Debug, Default)]
+struct OfTenant {
+    recorded: u32,
+    actors: HashMap<MemberId, u32>,
+    told: bool,
+}
+
+impl OfTenant {
+    /// Whether one more of this actor is recorded: nobody can use up what is there for all.
+    fn admits(&mut self, actor: &MemberId) -> bool {
+        if self.recorded >= RECORDED_PER_HOUR {
+            return false;
+        }
+        let of_actor = self.actors.entry(actor.clone()).or_default();
+        if *of_actor >= RECORDED_PER_ACTOR {
+            return false;
+        }
+        *of_actor += 1;
+        self.recorded += 1;
+        true
+    }
 }
 
 impl RefusalCounts {
@@ -49,30 +76,28 @@ impl RefusalCounts {
         self.unrecorded.load(Ordering::Relaxed)
     }
 
-    /// Whether one more of this tenant is recorded.
-    fn admits(&self, tenant: &TenantId, now: Instant) -> bool {
+    /// Whether one more of this tenant and actor is recorded.
+    fn admits(&self, tenant: &TenantId, actor: &MemberId, now: Instant) -> bool {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Lately { since: now, tenants: HashMap::new() };
         let lately = match &mut *lately {
             Some(lately) if now.duration_since(lately.since) < PERIOD => lately,
             over => over.insert(fresh()),
         };
-        if let Some(count) = lately.tenants.get_mut(tenant) {
-            *count = count.saturating_add(1);
-            if *count == RECORDED_PER_HOUR + 1 {
-                tracing::warn!(
-                    %tenant,
-                    limit = RECORDED_PER_HOUR,
-                    "so many refusals to actors that no more are recorded within this hour"
-                );
-            }
-            return *count <= RECORDED_PER_HOUR;
+        if lately.tenants.len() >= MAX_TENANTS && !lately.tenants.contains_key(tenant) {
+            return false;
         }
-        let room = lately.tenants.len() < MAX_TENANTS;
-        if room {
-            lately.tenants.insert(tenant.clone(), 1);
+        let of_tenant = lately.tenants.entry(tenant.clone()).or_default();
+        let admitted = of_tenant.admits(actor);
+        if !admitted && !std::mem::replace(&mut of_tenant.told, true) {
+            tracing::warn!(
+                %tenant,
+                limit = RECORDED_PER_HOUR,
+                limit_of_an_actor = RECORDED_PER_ACTOR,
+                "so many refusals to actors that not all are recorded within this hour"
+            );
         }
-        room
+        admitted
     }
 
     fn add_unrecorded(&self) {
@@ -104,7 +129,7 @@ impl Attempt {
         if self.is_trial || matches!(refusal, ActorRefusal::NotFound { .. }) {
             return;
         }
-        if !counts.admits(&tenant, Instant::now()) {
+        if !counts.admits(&tenant, &actor, Instant::now()) {
             counts.add_unrecorded();
             return;
         }
@@ -138,10 +163,22 @@ mod tests {
         let counts = RefusalCounts::default();
         let (one, other) = (TenantId::trusted("one"), TenantId::trusted("other"));
         let start = Instant::now();
-        let admitted = |tenant, at| (0..150).filter(|_| counts.admits(tenant, at)).count();
+        let admitted = |tenant, at| {
+            let actor = |number: u32| MemberId::trusted(&format!("actor-{}", number % 10));
+            (0..150).filter(|number| counts.admits(tenant, &actor(*number), at)).count()
+        };
         assert_eq!(admitted(&one, start), 100);
         assert_eq!(admitted(&other, start), 100, "another tenant's do not count");
         assert_eq!(admitted(&one, start + PERIOD / 2), 0);
         assert_eq!(admitted(&one, start + PERIOD), 100);
+    }
+
+    #[test]
+    fn no_actor_uses_up_what_is_there_for_all() {
+        let counts = RefusalCounts::default();
+        let (tenant, now) = (TenantId::trusted("one"), Instant::now());
+        let loud = MemberId::trusted("loud");
+        assert_eq!((0..500).filter(|_| counts.admits(&tenant, &loud, now)).count(), 50);
+        assert!(counts.admits(&tenant, &MemberId::trusted("quiet"), now));
     }
 }

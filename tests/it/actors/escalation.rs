@@ -328,11 +328,11 @@ async fn what_the_audit_keeps_is_bounded(house: House) {
     assert_eq!(try_it(&member("stranger")).await, "ACTOR_NOT_FOUND");
     assert!(house.audit(None).await.iter().all(|event| event.refusal.is_none()));
 
-    for _ in 0..103 {
+    for _ in 0..53 {
         assert_eq!(try_it(&admin).await, "OWNER_REQUIRED");
     }
     let events = house.audit(Some(&admin)).await;
-    assert_eq!(events.len(), 100);
+    assert_eq!(events.len(), 50);
     assert_eq!(house.members.refusal_counts().unrecorded(), 3);
     assert!(events.iter().all(|event| event.entry.request_id.as_deref() == Some("r")));
 

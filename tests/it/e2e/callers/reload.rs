@@ -44,6 +44,30 @@ async fn another_callers_file_counts_and_a_broken_one_does_not() {
     eventually("the loss of a capability", denied).await;
 }
 
+/// One deployment takes a caller away and names a key set that arrives a little later.
+#[tokio::test]
+async fn a_file_that_waits_for_its_keys_counts_once_they_are_there() {
+    let place = Place::new(&caller("chat", "first", "check"));
+    let server = place.start(&[]);
+    let channel = place.connect(&server, None).await.unwrap();
+    check(&channel, Some("first")).await.unwrap();
+
+    let issuer = "[[jwt]]\nname = \"idp\"\nissuer = \"https://idp\"\naudience = \"rolegate\"\n\
+                  algorithms = [\"EdDSA\"]\njwks_file = \"later.json\"\n\
+                  [[caller]]\nname = \"desk\"\njwt = [{ provider = \"idp\", subject = \"desk\" }]\n\
+                  capabilities = [\"check\"]\n";
+    let keys = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "use": "sig",
+                   "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    place.write("callers.toml", &format!("{issuer}\n{}", caller("chat", "second", "check")));
+    eventually("noticing", async || metric(&server, FAILING).await == Some(1.0)).await;
+    check(&channel, Some("first")).await.unwrap();
+
+    place.write("later.json", keys);
+    eventually("the keys", async || check(&channel, Some("second")).await.is_ok()).await;
+    is_nobody(check(&channel, Some("first")).await);
+    assert_eq!(metric(&server, FAILING).await, Some(0.0));
+}
+
 #[tokio::test]
 async fn another_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let place = Place::new(&caller("chat", "t", "check"));
