@@ -1,7 +1,7 @@
 //! Decisions: one question, many at once, lists, query plans and menus, all from one view of the
 //! tenant at one state.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::counts::DecisionCounts;
@@ -16,7 +16,7 @@ use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
 use crate::domain::resource::{Attribute, Resource};
-use crate::store::{DecisionSource, Freshness, TenantView};
+use crate::store::{DecisionSource, Freshness, MemberView, TenantView};
 
 /// The most questions, or candidate resources, in one call.
 pub const MAX_BATCH: usize = 10_000;
@@ -123,13 +123,12 @@ impl<S: DecisionSource> Decisions<S> {
         question: &Question,
         consistency: &Consistency,
     ) -> Result<Answer<Decision>, ServiceError> {
-        let members = std::slice::from_ref(&question.member);
-        let Some(view) = self.view(tenant, members, consistency).await? else {
+        let Some(view) = self.one(tenant, &question.member, consistency).await? else {
             self.counts.add(DecisionReason::TenantNotFound, 1);
             return Ok(no_tenant(Decision::denied(DecisionReason::TenantNotFound)));
         };
-        let decision =
-            decide(&view, question).map_err(|problem| Refusal::invalid("permission", problem))?;
+        let decision = decide(&view.catalog, view.subject.as_deref(), question)
+            .map_err(|problem| Refusal::invalid("permission", problem))?;
         self.counts.add(decision.reason, 1);
         Ok(self.answer(tenant, &view, decision))
     }
@@ -149,7 +148,7 @@ impl<S: DecisionSource> Decisions<S> {
         let distinct: HashSet<&MemberId> =
             questions.iter().flatten().map(|question| &question.member).collect();
         let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
-        let Some(view) = self.view(tenant, &members, consistency).await? else {
+        let Some(view) = self.many(tenant, &members, consistency).await? else {
             let denied = |item: Result<Question, Violation>| {
                 item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
             };
@@ -157,11 +156,14 @@ impl<S: DecisionSource> Decisions<S> {
             return Ok(no_tenant(questions.into_iter().map(denied).collect()));
         };
         let decisions = questions.into_iter().enumerate().map(|(index, item)| {
-            decide(&view, &item?)
+            let question = item?;
+            decide(&view.catalog, view.members.get(&question.member).map(Arc::as_ref), &question)
                 .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
         });
         let decisions: Vec<_> = decisions.collect();
         self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
+        let TenantView { catalog, state, members: _, stale_since } = view;
+        let view = MemberView { catalog, state, subject: None, stale_since };
         Ok(self.answer(tenant, &view, decisions))
     }
 
@@ -178,14 +180,14 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Answer<Filtered>, ServiceError> {
         bounded("resources", resources.len())?;
-        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+        let Some(view) = self.one(tenant, member, consistency).await? else {
             self.counts.add(DecisionReason::TenantNotFound, resources.len());
             let denied = Some(DecisionReason::TenantNotFound);
             return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
         };
         let permission = known(&view.catalog, permission)?;
-        let mut filtered = Filtered { denied: hopeless(&view, member), ..Filtered::default() };
-        if let (None, Some(subject)) = (filtered.denied, view.members.get(member)) {
+        let mut filtered = Filtered { denied: hopeless(&view), ..Filtered::default() };
+        if let (None, Some(subject)) = (filtered.denied, view.subject.as_deref()) {
             if subject.granted(&view.catalog, permission).is_empty() {
                 filtered.denied = Some(DecisionReason::PermissionNotGranted);
             } else {
@@ -223,11 +225,11 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Answer<Planned>, ServiceError> {
         let never = |reason| Planned { plan: QueryPlan::Never, denied: Some(reason) };
-        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+        let Some(view) = self.one(tenant, member, consistency).await? else {
             return Ok(no_tenant(never(DecisionReason::TenantNotFound)));
         };
         let permission = known(&view.catalog, permission)?;
-        let planned = match (hopeless(&view, member), view.members.get(member)) {
+        let planned = match (hopeless(&view), view.subject.as_deref()) {
             (None, Some(subject)) => {
                 let plan = QueryPlan::of(subject, &view.catalog, permission);
                 let denied = (plan == QueryPlan::Never).then(|| {
@@ -254,43 +256,108 @@ impl<S: DecisionSource> Decisions<S> {
         member: &MemberId,
         consistency: &Consistency,
     ) -> Result<Answer<Effective>, ServiceError> {
-        let Some(view) = self.view(tenant, std::slice::from_ref(member), consistency).await? else {
+        let Some(view) = self.one(tenant, member, consistency).await? else {
             let denied = Some(DecisionReason::TenantNotFound);
             return Ok(no_tenant(Effective { denied, ..Effective::default() }));
         };
-        let effective = match view.members.get(member) {
+        let effective = match view.subject.as_deref() {
             Some(subject) => Effective {
                 permissions: subject.effective(&view.catalog).collect(),
                 sections: subject.visible_sections(&view.catalog),
                 roles: subject.roles.iter().map(|(role, _)| role.clone()).collect(),
-                denied: hopeless(&view, member),
+                denied: hopeless(&view),
             },
-            None => Effective { denied: hopeless(&view, member), ..Effective::default() },
+            None => Effective { denied: hopeless(&view), ..Effective::default() },
         };
         Ok(self.answer(tenant, &view, effective))
     }
 
-    async fn view(
+    /// One member: at hand if it is fresh enough there.
+    async fn one(
+        &self,
+        tenant: &TenantId,
+        member: &MemberId,
+        consistency: &Consistency,
+    ) -> Result<Option<Arc<MemberView>>, ServiceError> {
+        let freshness = self.tokens.freshness(tenant, consistency)?;
+        if let Some(view) = self.at_hand(tenant, member, freshness) {
+            return Ok(Some(view));
+        }
+        let view = self.view(tenant, std::slice::from_ref(member), freshness).await?;
+        Ok(view.map(|TenantView { catalog, state, mut members, stale_since }| {
+            let subject = members.remove(member);
+            Arc::new(MemberView { catalog, state, subject, stale_since })
+        }))
+    }
+
+    /// Many members at one state: at hand if all of them are, at the same.
+    async fn many(
         &self,
         tenant: &TenantId,
         members: &[MemberId],
         consistency: &Consistency,
     ) -> Result<Option<TenantView>, ServiceError> {
         let freshness = self.tokens.freshness(tenant, consistency)?;
+        match self.many_at_hand(tenant, members, freshness) {
+            Some(view) => Ok(Some(view)),
+            None => self.view(tenant, members, freshness).await,
+        }
+    }
+
+    fn many_at_hand(
+        &self,
+        tenant: &TenantId,
+        members: &[MemberId],
+        freshness: Freshness,
+    ) -> Option<TenantView> {
+        let first = self.at_hand(tenant, members.first()?, freshness)?;
+        let MemberView { catalog, state, subject: _, stale_since } = MemberView::clone(&first);
+        let mut found = HashMap::with_capacity(members.len());
+        for member in members {
+            let view = self.at_hand(tenant, member, freshness)?;
+            if !Arc::ptr_eq(&view.state, &state) {
+                return None;
+            }
+            found.extend(view.subject.clone().map(|subject| (member.clone(), subject)));
+        }
+        Some(TenantView { catalog, state, members: found, stale_since })
+    }
+
+    fn at_hand(
+        &self,
+        tenant: &TenantId,
+        member: &MemberId,
+        freshness: Freshness,
+    ) -> Option<Arc<MemberView>> {
+        let at_least = match freshness {
+            Freshness::MinimizeLatency => 0,
+            Freshness::AtLeast(revision) => revision,
+            Freshness::FullyConsistent => return None,
+        };
+        self.source.at_hand(tenant.as_str(), member.as_str(), at_least)
+    }
+
+    async fn view(
+        &self,
+        tenant: &TenantId,
+        members: &[MemberId],
+        freshness: Freshness,
+    ) -> Result<Option<TenantView>, ServiceError> {
         let view = self.source.view(tenant, members, freshness).await?;
         if let (Some(view), Freshness::AtLeast(wanted)) = (&view, freshness)
-            && view.revision < wanted
+            && view.state.revision() < wanted
         {
             return Err(Refusal::ConsistencyTokenAhead.into());
         }
         Ok(view)
     }
 
-    fn answer<T>(&self, tenant: &TenantId, view: &TenantView, value: T) -> Answer<T> {
+    fn answer<T>(&self, tenant: &TenantId, view: &MemberView, value: T) -> Answer<T> {
+        let make = || self.tokens.issue(tenant, view.state.revision());
         Answer {
             value,
             catalog: Some(Arc::clone(&view.catalog)),
-            token: Some(self.tokens.issue(tenant, view.revision)),
+            token: Some(view.state.token(make).to_owned()),
             stale_since: view.stale_since,
         }
     }
@@ -310,17 +377,21 @@ fn find(catalog: &Catalog, permission: &str) -> Result<PermissionIx, Problem> {
     catalog.find(permission).ok_or_else(unknown)
 }
 
-fn decide(view: &TenantView, question: &Question) -> Result<Decision, Problem> {
-    let permission = find(&view.catalog, &question.permission)?;
-    Ok(match view.members.get(&question.member) {
-        Some(subject) => subject.decide(&view.catalog, permission, question.resource.as_ref()),
+fn decide(
+    catalog: &Catalog,
+    subject: Option<&Subject>,
+    question: &Question,
+) -> Result<Decision, Problem> {
+    let permission = find(catalog, &question.permission)?;
+    Ok(match subject {
+        Some(subject) => subject.decide(catalog, permission, question.resource.as_ref()),
         None => Decision::denied(DecisionReason::MemberNotFound),
     })
 }
 
 /// Why a member is denied everything, if it is.
-fn hopeless(view: &TenantView, member: &MemberId) -> Option<DecisionReason> {
-    match view.members.get(member).map(|subject: &Arc<Subject>| subject.status) {
+fn hopeless(view: &MemberView) -> Option<DecisionReason> {
+    match view.subject.as_deref().map(|subject| subject.status) {
         None => Some(DecisionReason::MemberNotFound),
         Some(MemberStatus::Archived) => Some(DecisionReason::MemberArchived),
         Some(MemberStatus::Active) => None,

@@ -1,7 +1,7 @@
 //! What the rest of the service relies on, whatever keeps the data.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,13 +43,52 @@ pub enum Freshness {
     FullyConsistent,
 }
 
+/// A state of a tenant that answers are given at.
+#[derive(Debug)]
+pub struct State {
+    revision: u64,
+    token: OnceLock<Box<str>>,
+}
+
+impl State {
+    /// The state at this revision.
+    #[must_use]
+    pub fn at(revision: u64) -> Self {
+        State { revision, token: OnceLock::new() }
+    }
+
+    /// The tenant's revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The text that names the state to callers. Made once, for all answers that are given at it.
+    pub fn token(&self, make: impl FnOnce() -> String) -> &str {
+        self.token.get_or_init(|| make().into())
+    }
+}
+
+/// One member of a tenant as decisions need it, at one state.
+#[derive(Debug, Clone)]
+pub struct MemberView {
+    /// The catalog that it is decided by.
+    pub catalog: Arc<Catalog>,
+    /// The state that everything in here belongs to.
+    pub state: Arc<State>,
+    /// The member, if there is such a one.
+    pub subject: Option<Arc<Subject>>,
+    /// Set when the database is gone and this is what was held: as of this time.
+    pub stale_since: Option<Timestamp>,
+}
+
 /// A tenant as decisions need it, at one state.
 #[derive(Debug, Clone)]
 pub struct TenantView {
     /// The catalog that it is decided by.
     pub catalog: Arc<Catalog>,
     /// The state that everything in here belongs to.
-    pub revision: u64,
+    pub state: Arc<State>,
     /// The members that were asked for and exist.
     pub members: HashMap<MemberId, Arc<Subject>>,
     /// Set when the database is gone and this is what was held: as of this time.
@@ -67,6 +106,13 @@ pub trait DecisionSource: Send + Sync + 'static {
         members: &[MemberId],
         freshness: Freshness,
     ) -> impl Future<Output = Result<Option<TenantView>, StoreError>> + Send;
+
+    /// One member without waiting for anything, if it is at hand and its state is current and at
+    /// least this revision. Nothing says nothing: [`DecisionSource::view`] may still find it.
+    fn at_hand(&self, tenant: &str, member: &str, at_least: u64) -> Option<Arc<MemberView>> {
+        let _ = (tenant, member, at_least);
+        None
+    }
 }
 
 /// What a committed write touched: what followers must forget.

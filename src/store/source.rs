@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{DecisionSource, Freshness, ReadTx, SqlStore, StoreError, TenantView};
+use super::{DecisionSource, Freshness, ReadTx, SqlStore, State, StoreError, TenantView};
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, Subject};
@@ -37,7 +37,8 @@ impl DecisionSource for SqlStore {
             .into_iter()
             .map(|member| (member.id.clone(), Arc::new(subject(tenant, member, &compiled))))
             .collect();
-        Ok(Some(TenantView { catalog, revision: row.revision, members, stale_since: None }))
+        let state = Arc::new(State::at(row.revision));
+        Ok(Some(TenantView { catalog, state, members, stale_since: None }))
     }
 }
 

@@ -218,10 +218,10 @@ async fn stress(bytes: u64, writes: usize) {
                     let kim = [MemberId::trusted("kim")];
                     let view = cached.view(&tenant, &kim, freshness).await.unwrap().unwrap();
                     // One process, and the write was acknowledged before: no mode may miss it.
-                    assert!(view.revision >= floor, "{} is older than {floor}", view.revision);
-                    assert!(view.revision >= last, "back from {last} to {}", view.revision);
-                    last = view.revision;
-                    observed.push((view.revision, seen(&view)));
+                    assert!(view.state.revision() >= floor, "{} is older than {floor}", view.state.revision());
+                    assert!(view.state.revision() >= last, "back from {last} to {}", view.state.revision());
+                    last = view.state.revision();
+                    observed.push((view.state.revision(), seen(&view)));
                     tokio::task::yield_now().await;
                 }
                 observed

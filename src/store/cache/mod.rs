@@ -12,12 +12,15 @@
 //!
 //! **No resurrection.** See [`fill_guard`].
 //!
+//! **No lock on the way to a hot answer.** See [`front`].
+//!
 //! **No dangling role.** A deletion with reassignment is one change that names two roles and no
 //! member. A cached member that names a role which is gone is itself out of date: it is dropped and
 //! read again.
 
 mod fill_guard;
 mod following;
+mod front;
 mod reads;
 mod stats;
 mod tenant;
@@ -39,11 +42,12 @@ pub use self::following::{FollowLimits, Following, Moment, Standing};
 pub use self::stats::CacheStats;
 
 use self::fill_guard::FillGuard;
-use self::reads::{named, subjects};
+use self::front::Front;
 use self::stats::Counters;
 use self::tenant::CachedTenant;
 use super::{
-    Change, ChangeListener, DecisionSource, Freshness, SqlStore, StoreError, TenantView, Touched,
+    Change, ChangeListener, DecisionSource, Freshness, MemberView, SqlStore, StoreError,
+    TenantView, Touched,
 };
 use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
@@ -89,6 +93,7 @@ pub struct Cached {
     members: Cache<Key<MemberId>, Entry<Member>>,
     roles: Cache<Key<RoleId>, Entry<CompiledRole>>,
     guard: FillGuard,
+    front: Front,
     incarnations: AtomicU64,
     /// Entries of tenants from before this one are forgotten.
     oldest_incarnation: AtomicU64,
@@ -112,7 +117,7 @@ impl Cached {
                 })
                 .build(),
             members: Cache::builder()
-                .max_capacity(bytes / 20 * 14)
+                .max_capacity(bytes / 20 * 13)
                 .weigher(|key: &Key<MemberId>, entry: &Entry<Member>| {
                     let value = entry.value.as_deref().map(member_bytes).unwrap_or_default();
                     weight(key.id.as_str().len() + value)
@@ -126,6 +131,7 @@ impl Cached {
                 })
                 .build(),
             guard: FillGuard::new(STRIPES),
+            front: Front::new((bytes / 20) as usize, deciding_threads()),
             incarnations: AtomicU64::new(0),
             oldest_incarnation: AtomicU64::new(0),
             counters: Counters::default(),
@@ -140,14 +146,15 @@ impl Cached {
         let Counters { member_hits, member_misses, role_hits, role_misses, bypasses } =
             &self.counters;
         CacheStats {
-            member_hits: member_hits.get(),
+            member_hits: member_hits.get() + self.front.hits(),
             member_misses: member_misses.get(),
             role_hits: role_hits.get(),
             role_misses: role_misses.get(),
             bypasses: bypasses.get(),
             weight: self.tenants.weighted_size()
                 + self.members.weighted_size()
-                + self.roles.weighted_size(),
+                + self.roles.weighted_size()
+                + self.front.bytes(),
         }
     }
 
@@ -227,7 +234,7 @@ impl Cached {
         self.counters.bypasses.add(1);
         let view = self.in_time(self.store.view(id, members, freshness)).await?;
         if let Some(view) = &view {
-            self.answered(id, view.revision);
+            self.answered(id, view.state.revision());
         }
         Ok(view)
     }
@@ -252,15 +259,9 @@ impl Cached {
     ) -> Result<Option<TenantView>, StoreError> {
         let view = self.tenant_at_hand(id).and_then(|tenant| {
             let revision = tenant.usable().filter(|revision| *revision >= at_least)?;
-            let members = self.cached_members(id, &tenant, revision, wanted)?;
-            let roles = self.cached_roles(id, &tenant, revision, named(&members.found))?;
-            if !(members.missing.is_empty() && roles.missing.is_empty()) {
-                return None;
-            }
-            let subjects = subjects(&members.found, &roles.found).ok()?;
-            let catalog = Arc::clone(&tenant.catalog);
-            let stale_since = Some(since);
-            Some(TenantView { catalog, revision, members: subjects, stale_since })
+            let members = self.whole(id, &tenant, revision, wanted)?;
+            let (catalog, state) = (Arc::clone(&tenant.catalog), tenant.state(revision));
+            Some(TenantView { catalog, state, members, stale_since: Some(since) })
         });
         match view {
             Some(view) => Ok(Some(view)),
@@ -279,6 +280,19 @@ enum Found {
 }
 
 impl DecisionSource for Cached {
+    fn at_hand(&self, tenant: &str, member: &str, at_least: u64) -> Option<Arc<MemberView>> {
+        if self.following.standing() != Standing::Current {
+            return None;
+        }
+        let is_good = |kept: &front::Kept| {
+            self.guard.is_still(kept.version)
+                && kept.entry.usable() == Some(kept.view.state.revision())
+        };
+        let view = self.front.get(tenant, member, is_good);
+        let view = view.or_else(|| self.one_at_hand(tenant, member))?;
+        (view.state.revision() >= at_least).then_some(view)
+    }
+
     async fn view(
         &self,
         id: &TenantId,
@@ -355,6 +369,11 @@ impl ChangeListener for Cached {
     fn uncertain(&self, tenant: &TenantId) {
         self.forget_tenant(tenant);
     }
+}
+
+/// One for each core.
+fn deciding_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn weight(bytes: usize) -> u32 {

@@ -4,17 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::front::Kept;
 use super::tenant::CachedTenant;
 use super::{Cached, Entry, Key};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, Subject};
 use crate::domain::role::CompiledRole;
-use crate::store::{StoreError, TenantView};
+use crate::store::{MemberView, StoreError, TenantView};
 
 /// What is cached of what was wanted.
 pub(super) struct Partly<T, Id> {
     pub(super) found: T,
     pub(super) missing: Vec<Id>,
+    /// How many were cached, for the statistics.
+    pub(super) hits: usize,
 }
 
 pub(super) type CompiledRoles = HashMap<RoleId, Arc<CompiledRole>>;
@@ -34,7 +37,7 @@ impl Cached {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
         let tenant = Arc::new(CachedTenant::new(incarnation, catalog, seen.revision));
         let fill = || self.tenants.insert(id.clone(), Arc::clone(&tenant));
-        if !self.guard.fill(ticket, fill) {
+        if !self.guard.replace(ticket, fill) {
             // A change came in between. The entry is good for the view at hand all the same: members
             // and roles that were read after the change do not fit it. But another entry may have
             // been made meanwhile that knows less.
@@ -65,14 +68,54 @@ impl Cached {
         };
         match subjects(&members, &roles) {
             Ok(members) => {
-                let catalog = Arc::clone(&tenant.catalog);
-                Ok(Some(TenantView { catalog, revision, members, stale_since: None }))
+                let (catalog, state) = (Arc::clone(&tenant.catalog), tenant.state(revision));
+                Ok(Some(TenantView { catalog, state, members, stale_since: None }))
             }
             Err(dangling) => {
                 dangling.iter().for_each(|member| self.forget_member(id, tenant, member));
                 Ok(None)
             }
         }
+    }
+
+    /// The view of one member, if all of it is cached and belongs to one state; kept by this thread
+    /// for the next time.
+    pub(super) fn one_at_hand(&self, tenant: &str, member: &str) -> Option<Arc<MemberView>> {
+        let (id, member) = (TenantId::trusted(tenant), MemberId::trusted(member));
+        let version = self.guard.version(&id);
+        let entry = self.tenant_at_hand(&id)?;
+        let revision = entry.usable()?;
+        let subject = self.whole(&id, &entry, revision, std::slice::from_ref(&member))?;
+        let view = Arc::new(MemberView {
+            catalog: Arc::clone(&entry.catalog),
+            state: entry.state(revision),
+            subject: subject.into_values().next(),
+            stale_since: None,
+        });
+        if let Some(version) = version {
+            let view = Arc::clone(&view);
+            self.front.put(Kept { tenant: id, member, entry, version, view });
+        }
+        Some(view)
+    }
+
+    /// All of these members that exist, if everything that is needed is cached.
+    pub(super) fn whole(
+        &self,
+        id: &TenantId,
+        tenant: &CachedTenant,
+        revision: u64,
+        wanted: &[MemberId],
+    ) -> Option<HashMap<MemberId, Arc<Subject>>> {
+        let members = self.cached_members(id, tenant, revision, wanted)?;
+        let roles = self.cached_roles(id, tenant, revision, named(&members.found))?;
+        if !(members.missing.is_empty() && roles.missing.is_empty()) {
+            return None;
+        }
+        let subjects = subjects(&members.found, &roles.found).ok()?;
+        self.counters.member_hits.add(wanted.len());
+        self.counters.role_hits.add(roles.hits);
+        Some(subjects)
     }
 
     /// Those of the members that exist; nothing when one was read at a later revision.
@@ -86,7 +129,9 @@ impl Cached {
         let Some(cached) = self.cached_members(id, tenant, revision, wanted) else {
             return Ok(None);
         };
-        let Partly { mut found, missing } = cached;
+        let Partly { mut found, missing, hits } = cached;
+        self.counters.member_hits.add(hits);
+        self.counters.member_misses.add(missing.len());
         if missing.is_empty() {
             return Ok(Some(found));
         }
@@ -121,9 +166,8 @@ impl Cached {
                 None => missing.push(member.clone()),
             }
         }
-        self.counters.member_hits.add(wanted.len() - missing.len());
-        self.counters.member_misses.add(missing.len());
-        Some(Partly { found, missing })
+        let hits = wanted.len() - missing.len();
+        Some(Partly { found, missing, hits })
     }
 
     /// Those of the roles that exist; nothing when one was read at a later revision.
@@ -137,7 +181,9 @@ impl Cached {
         let Some(cached) = self.cached_roles(id, tenant, revision, wanted) else {
             return Ok(None);
         };
-        let Partly { mut found, missing } = cached;
+        let Partly { mut found, missing, hits } = cached;
+        self.counters.role_hits.add(hits);
+        self.counters.role_misses.add(missing.len());
         if missing.is_empty() {
             return Ok(Some(found));
         }
@@ -163,7 +209,7 @@ impl Cached {
         wanted: BTreeSet<&RoleId>,
     ) -> Option<Partly<CompiledRoles, RoleId>> {
         let mut found = HashMap::with_capacity(wanted.len());
-        let mut missing = Vec::new();
+        let (mut missing, mut hits) = (Vec::new(), 0);
         for role in wanted {
             if let Some(default) = tenant.catalog.default_role(role.as_str()) {
                 found.insert(role.clone(), Arc::clone(&default.compiled));
@@ -172,14 +218,13 @@ impl Cached {
             match self.roles.get(&Key::of(id, tenant, role)) {
                 Some(entry) if entry.seen_at > revision => return None,
                 Some(entry) => {
-                    self.counters.role_hits.add(1);
+                    hits += 1;
                     found.extend(entry.value.map(|compiled| (role.clone(), compiled)));
                 }
                 None => missing.push(role.clone()),
             }
         }
-        self.counters.role_misses.add(missing.len());
-        Some(Partly { found, missing })
+        Some(Partly { found, missing, hits })
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is cached of a tenant: its catalog, and how far its changes have been applied here.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::sync::{Arc, AtomicU64, Mutex, Ordering, PoisonError};
+use super::sync::{Arc, AtomicU64, Mutex, Ordering as Memory, PoisonError};
 use crate::domain::catalog::Catalog;
+use crate::store::State;
 
 /// Changes that wait for an earlier one; more than that, and the tenant is read anew.
 const MAX_WAITING: usize = 64;
@@ -20,6 +22,8 @@ pub(super) struct CachedTenant {
     applied: AtomicU64,
     /// The newest revision that an answer was given at: no later answer may be older.
     answered: AtomicU64,
+    /// The newest state that a view was made of.
+    state: Mutex<Arc<State>>,
     /// Revisions that were applied out of turn.
     waiting: Mutex<BTreeSet<u64>>,
 }
@@ -31,6 +35,7 @@ impl CachedTenant {
             catalog,
             applied: AtomicU64::new(revision),
             answered: AtomicU64::new(revision),
+            state: Mutex::new(Arc::new(State::at(revision))),
             waiting: Mutex::default(),
         }
     }
@@ -38,19 +43,30 @@ impl CachedTenant {
     /// The state that cached members and roles can be used for: none while an answer was already
     /// given at a newer one.
     pub(super) fn usable(&self) -> Option<u64> {
-        let applied = self.applied.load(Ordering::Acquire);
-        (applied >= self.answered.load(Ordering::Acquire)).then_some(applied)
+        let applied = self.applied.load(Memory::Acquire);
+        (applied >= self.answered.load(Memory::Acquire)).then_some(applied)
+    }
+
+    /// The state at a revision: one for all views of it, as long as they come in order.
+    pub(super) fn state(&self, revision: u64) -> Arc<State> {
+        let mut newest = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match revision.cmp(&newest.revision()) {
+            Ordering::Less => return Arc::new(State::at(revision)),
+            Ordering::Equal => {}
+            Ordering::Greater => *newest = Arc::new(State::at(revision)),
+        }
+        Arc::clone(&newest)
     }
 
     /// An answer is given at this revision from elsewhere.
     pub(super) fn answered_at(&self, revision: u64) {
-        self.answered.fetch_max(revision, Ordering::AcqRel);
+        self.answered.fetch_max(revision, Memory::AcqRel);
     }
 
     /// Whether a change is applied already, or waits for its turn.
     pub(super) fn knows(&self, revision: u64) -> bool {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        revision <= self.applied.load(Ordering::Acquire) || waiting.contains(&revision)
+        revision <= self.applied.load(Memory::Acquire) || waiting.contains(&revision)
     }
 
     /// A change was applied: what it touched is no longer cached. Revisions are dense, so an earlier
@@ -58,14 +74,14 @@ impl CachedTenant {
     /// so many wait that something must have been missed.
     pub(super) fn apply(&self, revision: u64) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut applied = self.applied.load(Ordering::Acquire);
+        let mut applied = self.applied.load(Memory::Acquire);
         if revision > applied {
             waiting.insert(revision);
         }
         while waiting.remove(&(applied + 1)) {
             applied += 1;
         }
-        self.applied.store(applied, Ordering::Release);
+        self.applied.store(applied, Memory::Release);
         waiting.len() <= MAX_WAITING
     }
 }

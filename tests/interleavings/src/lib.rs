@@ -23,6 +23,22 @@ mod domain {
     }
 }
 
+/// What they know of the store: a state is its revision.
+mod store {
+    #[derive(Debug)]
+    pub(crate) struct State(u64);
+
+    impl State {
+        pub(crate) fn at(revision: u64) -> Self {
+            State(revision)
+        }
+
+        pub(crate) fn revision(&self) -> u64 {
+            self.0
+        }
+    }
+}
+
 #[path = "../../../src/store/cache/fill_guard.rs"]
 mod fill_guard;
 #[path = "../../../src/store/cache/tenant.rs"]

@@ -35,6 +35,8 @@ fn without_one_of_its_rules_the_bug_is_found() {
         Broken::NotKept,
         Broken::OwnWrites,
         Broken::NeverBack,
+        Broken::Version,
+        Broken::Applied,
     ] {
         let found = catch_unwind(AssertUnwindSafe(|| {
             for depth in [3, 4, 2] {

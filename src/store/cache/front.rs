@@ -1,0 +1,182 @@
+//! What each thread keeps of what it answered last, so that a hot answer touches nothing that cores
+//! share but two numbers that seldom change.
+//!
+//! moka counts and orders every read, under locks that cores share: right for deciding what to
+//! evict, and several times the cost of the whole decision. So a thread keeps the views of the
+//! members that it was asked about, ready to decide from, in a table of fixed size of its own. moka
+//! stays what holds, loads and evicts; a view in here is never the last word:
+//!
+//! - It is good as long as its tenant's entry is the one that was cached when the view was made:
+//!   [`FillGuard::version`](super::fill_guard::FillGuard::version) changes when that is replaced or
+//!   removed, and whenever a change comes in for a tenant that is not cached.
+//! - And as long as no change was applied to that entry, nor a newer answer given: its revision is
+//!   still the view's.
+//!
+//! A view that is not good any more is made anew from what moka holds: no query, unless moka lacks
+//! it as well. Where a view's member was evicted by moka meanwhile the view goes on being good: what
+//! makes views good is their tenant.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thread_local::ThreadLocal;
+
+use super::fill_guard::Version;
+use super::tenant::CachedTenant;
+use crate::domain::ids::{MemberId, TenantId};
+use crate::domain::member::Subject;
+use crate::store::MemberView;
+
+/// A view that takes more than this is not kept: few members are in that many teams.
+const LARGEST: usize = 8 << 10;
+/// What a view is expected to take, for the number of places.
+const USUAL: usize = 512;
+
+/// A view, and what it hangs on.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) tenant: TenantId,
+    pub(super) member: MemberId,
+    /// The tenant's entry that the view was made of.
+    pub(super) entry: Arc<CachedTenant>,
+    /// Of the tenant, from before the entry was looked up.
+    pub(super) version: Version,
+    pub(super) view: Arc<MemberView>,
+}
+
+/// What all threads keep.
+#[derive(Debug)]
+pub(super) struct Front {
+    hasher: RandomState,
+    shares: ThreadLocal<RefCell<Share>>,
+    /// Of each thread.
+    bytes: usize,
+    /// Written by its own thread only, read by whoever wants to know.
+    counts: ThreadLocal<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What one thread keeps: two places for each hash.
+#[derive(Debug)]
+struct Share {
+    places: Box<[Option<(u64, Kept)>]>,
+    bytes: usize,
+}
+
+impl Front {
+    /// At most about this many bytes for each of so many threads that decide.
+    pub(super) fn new(bytes: usize, threads: usize) -> Self {
+        let bytes = bytes / threads.max(1);
+        Front {
+            hasher: RandomState::new(),
+            shares: ThreadLocal::with_capacity(threads),
+            bytes,
+            counts: ThreadLocal::with_capacity(threads),
+        }
+    }
+
+    /// This thread's view of a member, if it is still good.
+    pub(super) fn get(
+        &self,
+        tenant: &str,
+        member: &str,
+        is_good: impl FnOnce(&Kept) -> bool,
+    ) -> Option<Arc<MemberView>> {
+        let share = self.shares.get()?.try_borrow().ok()?;
+        let hash = self.hash(tenant, member);
+        let (_, kept) = share.pair(hash)?.iter().flatten().find(|(of, kept)| {
+            *of == hash && kept.member.as_str() == member && kept.tenant.as_str() == tenant
+        })?;
+        if !is_good(kept) {
+            return None;
+        }
+        let hits = &self.counts.get_or_default().hits;
+        hits.store(hits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Some(Arc::clone(&kept.view))
+    }
+
+    /// Keeps a view for this thread, in place of one that it has not kept as long.
+    pub(super) fn put(&self, kept: Kept) {
+        let bytes = weight(&kept);
+        if bytes > LARGEST.min(self.bytes / 4) {
+            return;
+        }
+        let hash = self.hash(kept.tenant.as_str(), kept.member.as_str());
+        let share = self.shares.get_or(|| RefCell::new(Share::new(self.bytes)));
+        let Ok(mut share) = share.try_borrow_mut() else { return };
+        if share.bytes + bytes > self.bytes {
+            *share = Share::new(self.bytes);
+        }
+        share.put(hash, kept, bytes);
+        let total = share.bytes as u64;
+        self.counts.get_or_default().bytes.store(total, Ordering::Relaxed);
+    }
+
+    /// How many views were good, over all threads.
+    pub(super) fn hits(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.hits.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What all threads keep, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    fn hash(&self, tenant: &str, member: &str) -> u64 {
+        self.hasher.hash_one((tenant, member))
+    }
+}
+
+impl Share {
+    fn new(bytes: usize) -> Self {
+        let pairs = (bytes / USUAL / 2).max(1).next_power_of_two();
+        let places: Box<[_]> = (0..pairs * 2).map(|_| None).collect();
+        Share { bytes: size_of_val(&*places), places }
+    }
+
+    fn pair(&self, hash: u64) -> Option<&[Option<(u64, Kept)>]> {
+        self.places.as_chunks::<2>().0.get(self.index(hash)).map(<[_; 2]>::as_slice)
+    }
+
+    /// The newest of a pair stands first; the other one goes.
+    fn put(&mut self, hash: u64, kept: Kept, bytes: usize) {
+        let index = self.index(hash);
+        let Some([first, second]) = self.places.as_chunks_mut::<2>().0.get_mut(index) else {
+            return;
+        };
+        let is_same = |place: &Option<(u64, Kept)>| {
+            place.as_ref().is_some_and(|(of, old)| {
+                *of == hash && old.member == kept.member && old.tenant == kept.tenant
+            })
+        };
+        let gone = if is_same(first) {
+            first.take()
+        } else {
+            std::mem::replace(second, first.take())
+        };
+        *first = Some((hash, kept));
+        self.bytes += bytes;
+        self.bytes -= gone.map(|(_, kept)| weight(&kept)).unwrap_or_default();
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        // The number of pairs is a power of two.
+        hash as usize & (self.places.len() / 2 - 1)
+    }
+}
+
+fn weight(kept: &Kept) -> usize {
+    let subject = kept.view.subject.as_deref().map(|Subject { id, status: _, teams, roles }| {
+        let teams: usize = teams.iter().map(|team| 32 + team.as_str().len()).sum();
+        size_of::<Subject>() + id.as_str().len() + teams + roles.len() * 64
+    });
+    let ids = kept.tenant.as_str().len() + kept.member.as_str().len() + 32;
+    size_of::<MemberView>() + ids + subject.unwrap_or_default()
+}
