@@ -173,6 +173,7 @@ impl From<WatchEnd> for Status {
             EndCause::Draining => of(wording::draining(&cursor)),
             EndCause::Database => of(wording::database_gone(&cursor)),
             EndCause::Expired(loss) => Refusal::CursorExpired(loss).into(),
+            EndCause::Revoked(lost) => of(wording::rights_lost(lost, &cursor)),
             EndCause::Failed(detail) => internal(&detail),
         }
     }

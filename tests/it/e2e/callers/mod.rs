@@ -5,3 +5,4 @@ mod flow;
 mod matrix;
 mod reload;
 mod setup;
+mod watching;
