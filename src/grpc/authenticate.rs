@@ -131,8 +131,7 @@ fn admit<B>(
     if lasts(request.uri().path()) {
         let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.clone());
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
-        let proof =
-            Proof::new(Arc::clone(authenticator), peer, authorization, Arc::clone(&caller));
+        let proof = Proof::new(Arc::clone(authenticator), peer, authorization, Arc::clone(&caller));
         request.extensions_mut().insert(proof);
     }
     request.extensions_mut().insert(caller);

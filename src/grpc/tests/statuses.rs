@@ -21,13 +21,14 @@ use crate::service::watch::{EndCause, RightsLost, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 7] = [
+const MADE_ELSEWHERE: [ErrorReason; 8] = [
     ErrorReason::Unspecified,
     ErrorReason::CallerUnauthenticated,
     ErrorReason::CapabilityMissing,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
+    ErrorReason::ServerOverloaded,
     ErrorReason::TimedOut,
 ];
 

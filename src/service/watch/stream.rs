@@ -148,7 +148,9 @@ impl<A: Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync> Stream<A> {
         if position >= ring.to {
             return Ok(Step::Wait { heartbeats });
         }
-        Ok(Step::Deliver(part(ring.after(position).cloned(), ring.to, |tenant| self.rights.include(tenant))))
+        Ok(Step::Deliver(part(ring.after(position).cloned(), ring.to, |tenant| {
+            self.rights.include(tenant)
+        })))
     }
 
     /// Reads on from the database.

@@ -38,10 +38,12 @@ fn watches(store: &SqlStore, limits: WatchLimits) -> Watches {
 async fn watch(watches: &Watches, tenants: &[&str], cursor: &str) -> Result<Watching, Refusal> {
     let tenants = tenants.iter().map(|id| tenant_id(id)).collect();
     let query = WatchQuery { tenants, cursor: cursor.to_owned() };
-    watches.watch(query, || Ok(Arc::new(Caller::development()))).await.map_err(|error| match error {
-        ServiceError::Refused(refusal) => refusal,
-        other => panic!("{other}"),
-    })
+    watches.watch(query, || Ok(Arc::new(Caller::development()))).await.map_err(
+        |error| match error {
+            ServiceError::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        },
+    )
 }
 
 async fn next(watching: &Watching) -> Result<Delivery, WatchEnd> {
