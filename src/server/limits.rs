@@ -44,6 +44,8 @@ impl Default for ServeLimits {
 pub(super) struct Door {
     limit: usize,
     limit_per_address: usize,
+    /// When a connection ends that did not when it was asked to.
+    pub(super) lifetime: Duration,
     inside: Mutex<Inside>,
     pub(super) too_many: AtomicU64,
     pub(super) too_many_of_address: AtomicU64,
@@ -58,10 +60,11 @@ struct Inside {
 }
 
 impl Door {
-    pub(super) fn new(limits: &ServeLimits) -> Arc<Self> {
+    pub(super) fn new(limits: &ServeLimits, lifetime: Duration) -> Arc<Self> {
         Arc::new(Door {
             limit: limits.connections,
             limit_per_address: limits.connections_per_address,
+            lifetime,
             inside: Mutex::default(),
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
@@ -135,7 +138,7 @@ mod tests {
     fn places_are_counted_by_network_and_come_back() {
         let limits =
             ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
-        let door = Door::new(&limits);
+        let door = Door::new(&limits, Duration::MAX);
         let enter = |ip: &str| door.enter(ip.parse().unwrap());
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::ffff:2").unwrap();

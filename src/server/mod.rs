@@ -183,7 +183,9 @@ pub async fn run(
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
-    let door = Door::new(&config.limits);
+    // tonic's own grace would take the place of asking politely, so ending them is the door's.
+    let lifetime = config.limits.connection_age.mul_f64(1.1) + config.request_timeout;
+    let door = Door::new(&config.limits, lifetime + Duration::from_secs(5));
     let room = Arc::new(Room::new(config.limits.calls, config.limits.bytes));
     metrics::of_limits(&admin.metrics, Arc::clone(&door), Arc::clone(&room));
     let (authenticator, tls) = (security.authenticator(), security.tls());
@@ -208,7 +210,6 @@ pub async fn run(
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(config.limits.streams_per_connection)
         .max_connection_age(scattered(config.limits.connection_age))
-        .max_connection_age_grace(config.request_timeout + Duration::from_secs(5))
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(config.limits.keepalive))
         .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))

@@ -28,6 +28,8 @@ pub(in crate::server) struct Connection {
     ended: bool,
     /// Until it has begun to speak HTTP/2: how much it has yet to say, and until when.
     beginning: Option<(usize, Pin<Box<Sleep>>)>,
+    /// When it ends, whatever its client does.
+    lifetime: Pin<Box<Sleep>>,
     place: Place,
 }
 
@@ -65,7 +67,8 @@ impl Connection {
         end: Option<oneshot::Receiver<()>>,
     ) -> Self {
         let beginning = Some((BEGINNING_BYTES, Box::pin(tokio::time::sleep(BEGINNING))));
-        Connection { stream, peer, end, ended: false, beginning, place }
+        let lifetime = Box::pin(tokio::time::sleep(place.door.lifetime));
+        Connection { stream, peer, end, ended: false, beginning, lifetime, place }
     }
 
     /// An error once a client has taken too long to begin. `read`: what it has said just now.
@@ -91,7 +94,10 @@ impl Connection {
             self.ended = Pin::new(end).poll(context).is_ready();
         }
         if !self.ended {
-            return Ok(());
+            return match self.lifetime.as_mut().poll(context) {
+                Poll::Pending => Ok(()),
+                Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "it is too old")),
+            };
         }
         let why = "the client's certificate does not hold any more";
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
