@@ -3,7 +3,11 @@
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 /// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,13 +36,25 @@ impl LogArgs {
             eprintln!("rolegate: --log {:?} is no filter ({error}); logging at info", self.log);
             EnvFilter::new("info")
         });
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
+        let filter = filter.and(filter_fn(may_be_shown));
+        let layer =
+            fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let registry = tracing_subscriber::registry();
         match self.log_format {
-            LogFormat::Text => builder.with_target(false).init(),
-            LogFormat::Json => builder.json().flatten_event(true).init(),
+            LogFormat::Text => registry.with(layer.with_target(false).with_filter(filter)).init(),
+            LogFormat::Json => {
+                registry.with(layer.json().flatten_event(true).with_filter(filter)).init();
+            }
         }
     }
+}
+
+/// What other crates say may hold what nobody is to see, so no setting shows it: HTTP and TLS crates
+/// tell of headers, hence of tokens, in what they say below warnings, and those of the database of
+/// SQL and its values in whatever they say, slow statements being warnings. What matters of it we
+/// say ourselves.
+fn may_be_shown(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let of = |name: &str| target.starts_with(name);
+    of("rolegate") || (*metadata.level() <= Level::WARN && !of("sqlx") && !of("sea_"))
 }

@@ -5,6 +5,7 @@ mod catalog;
 mod database;
 mod dev_certs;
 mod health;
+mod limits;
 mod logs;
 mod migrate;
 mod serve;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::Failure;
 use super::database::DatabaseArgs;
+use super::limits::LimitArgs;
 
 /// Where operators find health and metrics.
 #[derive(Debug, Args)]
@@ -125,6 +126,8 @@ pub(super) struct ServeArgs {
     /// shorter.
     #[arg(long, env = "ROLEGATE_REQUEST_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     request_timeout: u64,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// How long to go on serving as NOT_SERVING after a signal, in seconds, so that load balancers
     /// notice first.
     #[arg(long, env = "ROLEGATE_DRAIN_DELAY", default_value_t = 0)]
@@ -169,6 +172,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         },
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),
+        limits: args.limits.limits((args.max_message_kib as usize) << 10),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),
         drain_delay: Duration::from_secs(args.drain_delay),

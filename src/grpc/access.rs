@@ -86,6 +86,12 @@ impl Access {
     }
 }
 
+/// Whether a call of this method goes on for as long as its client wants, and so may outlive the
+/// rights that it began with.
+pub(super) fn lasts(path: &str) -> bool {
+    matches!(path, "/rolegate.v1.AuthzService/Watch" | "/rolegate.v1.AuthzService/CheckStream")
+}
+
 /// Whether this caller may call a method that takes this, as far as its message need not be known.
 pub(super) fn may_call(caller: &Caller, takes: Takes) -> Result<(), Status> {
     match takes {

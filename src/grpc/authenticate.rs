@@ -10,10 +10,10 @@ use http::{HeaderValue, Request, Response};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::access::{Access, Takes, may_call};
+use super::access::{Access, Takes, lasts, may_call};
 use super::pb::ErrorReason;
 use super::status::refuse;
-use crate::service::authentication::{Authenticator, Peer, Unproven};
+use crate::service::authentication::{Authenticator, Peer, Proof, Unproven};
 use crate::service::caller::Caller;
 
 /// What the transport knows of the other end, for [`tonic::transport::server::Connected`].
@@ -74,7 +74,7 @@ where
             return Authenticated::Called(self.inner.call(request));
         }
         match recognize(&self.authenticator, &request) {
-            Ok(caller) => match admit(caller, takes, request) {
+            Ok(caller) => match admit(&self.authenticator, caller, takes, request) {
                 Ok(request) => Authenticated::Called(self.inner.call(request)),
                 Err(status) => Authenticated::Refused(Some(status.into_http())),
             },
@@ -87,7 +87,7 @@ where
                     let why = if why.could_change().await {
                         match recognize(&authenticator, &request) {
                             Ok(caller) => {
-                                return match admit(caller, takes, request) {
+                                return match admit(&authenticator, caller, takes, request) {
                                     Ok(request) => inner.call(request).await,
                                     Err(status) => Ok(status.into_http()),
                                 };
@@ -115,8 +115,10 @@ fn recognize<B>(
     authenticator.authenticate(peer, headers.iter().map(HeaderValue::as_bytes))
 }
 
-/// The request with its caller, which no handler sees a credential of.
+/// The request with its caller, which no handler sees a credential of. A call that lasts keeps its
+/// proof, to be asked again.
 fn admit<B>(
+    authenticator: &Arc<Authenticator>,
     caller: Arc<Caller>,
     takes: Option<Takes>,
     mut request: Request<B>,
@@ -125,7 +127,13 @@ fn admit<B>(
         return Err(super::edge::no_such_method());
     };
     may_call(&caller, takes)?;
-    request.headers_mut().remove(AUTHORIZATION);
+    let authorization = request.headers_mut().remove(AUTHORIZATION);
+    if lasts(request.uri().path()) {
+        let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.clone());
+        let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
+        let proof = Proof::new(Arc::clone(authenticator), peer, authorization, Arc::clone(&caller));
+        request.extensions_mut().insert(proof);
+    }
     request.extensions_mut().insert(caller);
     Ok(request)
 }

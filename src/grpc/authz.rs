@@ -1,7 +1,5 @@
 //! `AuthzService`.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::accept::{read, read_as_caller};
@@ -12,6 +10,7 @@ use super::{authz_show, item_error, pb, show, values, watch};
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::{Problem, Violation};
 use crate::domain::resource::Resource;
+use crate::service::authentication::Proof;
 use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
 use crate::service::page::Page;
 use crate::service::roles::Roles;
@@ -198,10 +197,10 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<WatchStream>, Status> {
+        let proof = request.extensions().get::<Proof>().cloned();
         let (caller, message) = read_as_caller(request)?;
-        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
-        let visible = move |tenant: &TenantId| caller.sees(tenant);
-        let watching = self.watches.watch(query, visible).await?;
+        let query = watch::query(Fields::of_message(caller), message)?;
+        let watching = self.watches.watch(query, watch::rights(proof)?).await?;
         Ok(Response::new(WatchStream::new(watching)))
     }
 }

@@ -5,11 +5,13 @@
 //! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`authenticate`] finds out who calls, and [`access`] has what each method takes of its caller.
+//! - [`admission`] limits how much is under way.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
 
 mod accept;
 pub mod access;
+pub mod admission;
 pub mod authenticate;
 mod authz;
 mod authz_show;

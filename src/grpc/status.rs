@@ -80,6 +80,7 @@ pub fn code(reason: ErrorReason) -> Code {
         }
         ErrorReason::CustomRoleLimit
         | ErrorReason::MessageTooLarge
+        | ErrorReason::ServerOverloaded
         | ErrorReason::WatchStreamLimit => Code::ResourceExhausted,
         ErrorReason::CursorExpired => Code::OutOfRange,
         ErrorReason::ActorNotFound
@@ -173,6 +174,7 @@ impl From<WatchEnd> for Status {
             EndCause::Draining => of(wording::draining(&cursor)),
             EndCause::Database => of(wording::database_gone(&cursor)),
             EndCause::Expired(loss) => Refusal::CursorExpired(loss).into(),
+            EndCause::Revoked(lost) => of(wording::rights_lost(lost, &cursor)),
             EndCause::Failed(detail) => internal(&detail),
         }
     }
@@ -255,7 +257,7 @@ fn with_details(code: Code, said: Said, mut details: ErrorDetails) -> Status {
     let metadata: std::collections::HashMap<String, String> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     details.set_error_info(name(reason), DOMAIN, metadata);
-    if code == Code::Unavailable {
+    if code == Code::Unavailable || reason == ErrorReason::ServerOverloaded {
         details.set_retry_info(Some(RETRY_AFTER));
     }
     Status::with_error_details(code, message, details)

@@ -11,7 +11,12 @@ use tonic::Status;
 use super::fields::{Fields, Path};
 use super::{pb, show};
 use crate::domain::refusal::Refusal;
-use crate::service::watch::{Delivery, MAX_TENANTS, WatchQuery, WatchedChange, Watching};
+use crate::service::ServiceError;
+use crate::service::authentication::Proof;
+use crate::service::caller::{Caller, Capability};
+use crate::service::watch::{
+    Delivery, MAX_TENANTS, RightsLost, WatchQuery, WatchedChange, Watching,
+};
 use crate::store::Touched;
 
 /// What a client wants to watch.
@@ -24,6 +29,23 @@ pub(super) fn query(mut fields: Fields, request: pb::WatchRequest) -> Result<Wat
         .map(BTreeSet::from_iter);
     let (tenants,) = fields.all((tenants,))?;
     Ok(WatchQuery { tenants, cursor })
+}
+
+/// What the caller may see, whenever it is asked. Without a proof nothing is watched, whatever the
+/// server forgot.
+pub(super) fn rights(
+    proof: Option<Proof>,
+) -> Result<impl Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync + 'static, Status> {
+    let nothing = || ServiceError::Internal("a Watch came without a proof".to_owned());
+    let proof = proof.ok_or_else(nothing)?;
+    Ok(move || {
+        let caller = proof.caller().ok_or(RightsLost::Proof)?;
+        if caller.capabilities.include(Capability::Watch) {
+            Ok(caller)
+        } else {
+            Err(RightsLost::Capability(Capability::Watch))
+        }
+    })
 }
 
 /// The messages of one stream.

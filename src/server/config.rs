@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::limits::ServeLimits;
 use super::tls::TlsFiles;
 use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
@@ -63,6 +64,8 @@ pub struct Config {
     pub audit_retention: Option<Duration>,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
+    /// What connections and calls may take.
+    pub limits: ServeLimits,
     /// The longest that a request may take.
     pub request_timeout: Duration,
     /// How long to go on serving as NOT_SERVING before connections are drained, so that load
@@ -90,6 +93,7 @@ impl Config {
             watch: WatchLimits::default(),
             audit_retention: None,
             max_message_bytes: 8 << 20,
+            limits: ServeLimits::default(),
             request_timeout: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),

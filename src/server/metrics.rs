@@ -15,10 +15,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Services;
+use super::limits::Door;
 use super::reload::AllReloads;
 use super::security::Security;
 use super::tls::{Handshakes, Tls};
 use crate::domain::decision::DecisionReason;
+use crate::grpc::admission::Room;
 use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::authentication::Authenticator;
@@ -67,6 +69,11 @@ pub(super) fn of_security(metrics: &Metrics, security: &Security) {
 /// What is known of the streams of Watch.
 pub(super) fn of_watching(metrics: &Metrics, counts: Arc<WatchCounts>) {
     metrics.add(Watching(counts));
+}
+
+/// What is known of limits, and of those who met them.
+pub(super) fn of_limits(metrics: &Metrics, door: Arc<Door>, room: Arc<Room>) {
+    metrics.add(Limits { door, room });
 }
 
 /// A counter or gauge with labels, one line for each value.
@@ -338,6 +345,36 @@ impl Collector for Callers {
             lines.counter([("outcome", outcome)], count.load(Ordering::Relaxed))?;
         }
         Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Limits {
+    door: Arc<Door>,
+    room: Arc<Room>,
+}
+
+impl Collector for Limits {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Limits { door, room } = self;
+        plain(&mut encoder, "connections", "Open gRPC connections", None, door.open())?;
+        let help = "gRPC connections that were closed instead of served";
+        let kind = MetricType::Counter;
+        let mut lines = Lines::new(&mut encoder, "connections_refused", help, kind)?;
+        for (reason, count) in [
+            ("limit", &door.too_many),
+            ("address_limit", &door.too_many_of_address),
+            ("silent", &door.silent),
+        ] {
+            lines.counter([("reason", reason)], count.load(Ordering::Relaxed))?;
+        }
+        let help = "Calls that were refused because there was no room for them";
+        let mut lines = Lines::new(&mut encoder, "calls_shed", help, kind)?;
+        for (what, count) in room.refused() {
+            lines.counter([("what", what)], count)?;
+        }
+        let help = "What the request messages under way take";
+        plain(&mut encoder, "calls_under_way", help, Some(&Unit::Bytes), room.bytes())
     }
 }
 

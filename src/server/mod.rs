@@ -8,6 +8,7 @@ mod demo;
 mod health;
 mod housekeeping;
 mod jwks;
+mod limits;
 mod metrics;
 mod reload;
 mod security;
@@ -20,11 +21,14 @@ use tokio::task::JoinSet;
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
+pub use limits::ServeLimits;
 pub use security::SecurityError;
 pub use tls::TlsFiles;
 
+use self::limits::Door;
 use self::security::Security;
 
+use crate::grpc::admission::{AdmissionLayer, Room};
 use crate::grpc::authenticate::AuthenticateLayer;
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
 use crate::grpc::meter::{MeterLayer, RpcCounts};
@@ -53,12 +57,15 @@ const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
-/// How many requests one connection may have under way.
-const MAX_STREAMS: u32 = 1024;
 /// The largest header block of a request.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// How often an idle connection is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long a connection may take to say that it is still there.
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
+/// How many streams a client may have reset that were not looked at yet, before its connection ends.
+const MAX_PENDING_RESETS: usize = 20;
+/// How many streams the server may have had to reset for a client's faults, before its connection
+/// ends.
+const MAX_FAULTY_STREAMS: usize = 256;
 
 /// Why a server does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +183,11 @@ pub async fn run(
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
+    // tonic's own grace would take the place of asking politely, so ending them is the door's.
+    let lifetime = config.limits.connection_age.mul_f64(1.1) + config.request_timeout;
+    let door = Door::new(&config.limits, lifetime + Duration::from_secs(5));
+    let room = Arc::new(Room::new(config.limits.calls, config.limits.bytes));
+    metrics::of_limits(&admin.metrics, Arc::clone(&door), Arc::clone(&room));
     let (authenticator, tls) = (security.authenticator(), security.tls());
     background.spawn(security.keep_up_to_date());
     tracing::info!(%address, "serving gRPC");
@@ -196,12 +208,17 @@ pub async fn run(
     };
     let configure = tonic_reflection::server::Builder::configure;
     let server = tonic::transport::Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(config.limits.streams_per_connection)
+        .max_connection_age(scattered(config.limits.connection_age))
         .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_interval(Some(config.limits.keepalive))
+        .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
         .layer(MeterLayer::new(rpcs))
         .layer(EdgeLayer::new(limits))
         .layer(AuthenticateLayer::new(authenticator))
+        .layer(AdmissionLayer::new(room))
         .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
         .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
         .add_service(
@@ -213,7 +230,7 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection(configure()).build_v1().map_err(transport)?)
         .add_service(reflection(configure()).build_v1alpha().map_err(transport)?)
-        .serve_with_incoming_shutdown(tls::incoming(listener, tls), async move {
+        .serve_with_incoming_shutdown(tls::incoming(listener, tls, door), async move {
             draining.await.ok();
         });
     let mut server = tokio::spawn(server);
@@ -243,6 +260,13 @@ pub async fn run(
     store.close().await;
     tracing::info!("stopped");
     served.map_err(transport)?.map_err(transport)
+}
+
+/// Somewhat longer or shorter, by up to a tenth: replicas that started together must not lose their
+/// clients together. The connections of one server have one age, for tonic has no other.
+fn scattered(time: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u8;
+    time.mul_f64(0.9 + 0.2 * f64::from(random) / 255.0)
 }
 
 fn transport(error: impl std::fmt::Display) -> ServeError {

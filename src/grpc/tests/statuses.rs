@@ -16,17 +16,19 @@ use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, wording};
 use crate::service::ServiceError;
-use crate::service::watch::{EndCause, WatchEnd};
+use crate::service::caller::Capability;
+use crate::service::watch::{EndCause, RightsLost, WatchEnd};
 use crate::store::StoreError;
 
 /// Made by the layer over all services, or by the server itself.
-const MADE_ELSEWHERE: [ErrorReason; 7] = [
+const MADE_ELSEWHERE: [ErrorReason; 8] = [
     ErrorReason::Unspecified,
     ErrorReason::CallerUnauthenticated,
     ErrorReason::CapabilityMissing,
     ErrorReason::MalformedMessage,
     ErrorReason::MessageTooLarge,
     ErrorReason::MethodNotFound,
+    ErrorReason::ServerOverloaded,
     ErrorReason::TimedOut,
 ];
 
@@ -309,6 +311,8 @@ fn watch_ends() -> impl Iterator<Item = WatchEnd> {
         EndCause::Draining,
         EndCause::Database,
         EndCause::Expired(CursorLoss::Trimmed),
+        EndCause::Revoked(RightsLost::Proof),
+        EndCause::Revoked(RightsLost::Capability(Capability::Watch)),
         EndCause::Failed("secret: SELECT".into()),
     ]
     .into_iter()

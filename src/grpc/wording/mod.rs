@@ -8,7 +8,7 @@ mod watch;
 
 pub(super) use problem::problem;
 pub(super) use refusal::{precondition_subject, refusal};
-pub(super) use watch::{database_gone, draining, too_slow};
+pub(super) use watch::{database_gone, draining, rights_lost, too_slow};
 
 use super::pb::ErrorReason;
 use crate::domain::refusal::Violation;

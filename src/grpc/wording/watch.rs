@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Said;
 use crate::domain::refusal::CursorLoss;
 use crate::grpc::pb::ErrorReason;
+use crate::service::watch::RightsLost;
 
 /// The metadata of where to resume.
 const CURSOR: &str = "cursor";
@@ -34,6 +35,25 @@ pub(in crate::grpc) fn database_gone(cursor: &str) -> Said {
          cursor of this error.",
     )
     .with(CURSOR, cursor)
+}
+
+pub(in crate::grpc) fn rights_lost(lost: RightsLost, cursor: &str) -> Said {
+    let said = match lost {
+        RightsLost::Proof => Said::new(
+            ErrorReason::CallerUnauthenticated,
+            "What this Watch proved its caller with does not hold any more: it expired, or was taken \
+             away. With one that holds, resume with the cursor of this error.",
+        ),
+        RightsLost::Capability(capability) => {
+            let name = capability.name();
+            let message = format!(
+                "The caller of this Watch has lost the capability {name}. Once the callers file of \
+                 the server gives it back, resume with the cursor of this error."
+            );
+            Said::new(ErrorReason::CapabilityMissing, message).with("capability", name)
+        }
+    };
+    said.with(CURSOR, cursor)
 }
 
 pub(super) fn cursor_expired(loss: CursorLoss) -> Said {

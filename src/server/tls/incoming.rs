@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
 use super::{Chain, Tls, peer};
+use crate::server::limits::{Door, Place};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -27,12 +28,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(in crate::server) fn incoming(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    door: Arc<Door>,
 ) -> ReceiverStream<Result<Connection, Infallible>> {
     let (ready, connections) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         tokio::select! {
             () = ready.closed() => {}
-            () = accept(&listener, tls, &ready) => {}
+            () = accept(&listener, tls, &door, &ready) => {}
         }
     });
     ReceiverStream::new(connections)
@@ -41,14 +43,19 @@ pub(in crate::server) fn incoming(
 async fn accept(
     listener: &TcpListener,
     tls: Option<Arc<Tls>>,
+    door: &Arc<Door>,
     ready: &mpsc::Sender<Result<Connection, Infallible>>,
 ) {
     let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         // It is never closed.
-        let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let Ok(turn) = Arc::clone(&free).acquire_owned().await else { return };
+        let (stream, place) = match listener.accept().await {
+            Ok((stream, address)) => match door.enter(address.ip()) {
+                Some(place) => (stream, place),
+                // Closed at once: there is no status before HTTP/2 is spoken.
+                None => continue,
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -59,17 +66,17 @@ async fn accept(
         stream.set_nodelay(true).ok();
         match &tls {
             None => {
-                if ready.send(Ok(Connection::plain(stream))).await.is_err() {
+                if ready.send(Ok(Connection::plain(stream, place))).await.is_err() {
                     return;
                 }
             }
             Some(tls) => {
                 let (tls, ready) = (Arc::clone(tls), ready.clone());
                 tokio::spawn(async move {
-                    if let Some(connection) = handshake(&tls, stream).await {
+                    if let Some(connection) = handshake(&tls, stream, place).await {
                         ready.send(Ok(connection)).await.ok();
                     }
-                    drop(place);
+                    drop(turn);
                 });
             }
         }
@@ -77,7 +84,7 @@ async fn accept(
 }
 
 /// The connection once both sides have shown what they must, if they do in time.
-async fn handshake(tls: &Tls, stream: TcpStream) -> Option<Connection> {
+async fn handshake(tls: &Tls, stream: TcpStream, place: Place) -> Option<Connection> {
     let material = tls.material();
     let counts = &tls.handshakes;
     let accepting = TlsAcceptor::from(Arc::clone(&material.grpc)).accept(stream);
@@ -96,7 +103,7 @@ async fn handshake(tls: &Tls, stream: TcpStream) -> Option<Connection> {
     counts.done.fetch_add(1, Ordering::Relaxed);
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain: Chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    let Some(own) = chain.first() else { return Some(Connection::tls(stream, None)) };
+    let Some(own) = chain.first() else { return Some(Connection::tls(stream, place, None)) };
     let end = tls.admit(&material, &chain)?;
-    Some(Connection::tls(stream, Some((peer(own), end))))
+    Some(Connection::tls(stream, place, Some((peer(own), end))))
 }

@@ -9,6 +9,7 @@ mod issuers;
 mod jwt;
 mod keys;
 mod peer;
+mod proof;
 mod refusals;
 mod signatures;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use subtle::ConstantTimeEq;
 pub use file::{CallersFile, KeySource};
 pub use keys::{KEPT, KeySet, KeyStore, LEAST_INTERVAL, MAX_KEY_SET_BYTES};
 pub use peer::{Peer, San};
+pub use proof::Proof;
 pub use refusals::Refusals;
 
 use self::file::{CallerEntry, JwtProof, ProviderEntry, TokenHash};

@@ -15,18 +15,21 @@ pub enum EndReason {
     Database,
     /// Changes that it had not seen are gone.
     Expired,
+    /// Its caller may not watch any more.
+    Revoked,
     /// A fault of ours.
     Failed,
 }
 
 impl EndReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [EndReason; 6] = [
+    pub const ALL: [EndReason; 7] = [
         EndReason::Left,
         EndReason::Slow,
         EndReason::Draining,
         EndReason::Database,
         EndReason::Expired,
+        EndReason::Revoked,
         EndReason::Failed,
     ];
 
@@ -39,6 +42,7 @@ impl EndReason {
             EndReason::Draining => "draining",
             EndReason::Database => "database",
             EndReason::Expired => "expired",
+            EndReason::Revoked => "revoked",
             EndReason::Failed => "failed",
         }
     }

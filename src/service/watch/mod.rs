@@ -10,6 +10,7 @@ mod cursor;
 mod feed;
 mod pipe;
 mod reader;
+mod rights;
 mod stream;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,9 @@ use self::cursor::Cursors;
 use self::feed::Feed;
 use self::pipe::Outlet;
 use self::reader::Reader;
+use self::rights::Rights;
 use self::stream::Stream;
+use super::caller::{Caller, Capability};
 use super::error::ServiceError;
 use super::token::Tokens;
 use crate::domain::Timestamp;
@@ -125,8 +128,19 @@ pub enum EndCause {
     Database,
     /// Changes that the client has not seen are gone.
     Expired(CursorLoss),
+    /// The caller may not watch any more.
+    Revoked(RightsLost),
     /// A fault of ours. The text is for the operator.
     Failed(String),
+}
+
+/// What a caller lost while it watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RightsLost {
+    /// Its proof does not hold any more: taken away, or its time is over.
+    Proof,
+    /// What watching takes.
+    Capability(Capability),
 }
 
 impl EndCause {
@@ -136,6 +150,7 @@ impl EndCause {
             EndCause::Draining => EndReason::Draining,
             EndCause::Database => EndReason::Database,
             EndCause::Expired(_) => EndReason::Expired,
+            EndCause::Revoked(_) => EndReason::Revoked,
             EndCause::Failed(_) => EndReason::Failed,
         }
     }
@@ -211,8 +226,8 @@ impl Watches {
         self.shared.feed.drain();
     }
 
-    /// Begins a stream. `visible` says of each change's tenant, when it is to be delivered, whether
-    /// the caller may see it: the one place where a caller's tenants restrict what it watches.
+    /// Begins a stream. `rights` gives the caller as it is by now, and is asked again every other
+    /// second: its tenants are what the stream tells of, and without the right to watch it ends.
     ///
     /// # Errors
     /// A refusal when there are too many streams, and when the cursor is none or leads nowhere any
@@ -220,7 +235,7 @@ impl Watches {
     pub async fn watch(
         &self,
         query: WatchQuery,
-        visible: impl Fn(&TenantId) -> bool + Send + Sync + 'static,
+        rights: impl Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync + 'static,
     ) -> Result<Watching, ServiceError> {
         let Shared { reader, cursors, limits, .. } = &*self.shared;
         let WatchQuery { tenants, cursor } = query;
@@ -239,10 +254,8 @@ impl Watches {
                 cursor
             }
         };
-        let keep = move |tenant: &TenantId| {
-            (tenants.is_empty() || tenants.contains(tenant)) && visible(tenant)
-        };
-        let (stream, outlet) = Stream::new(Arc::clone(&self.shared), slot, start, keep);
+        let (stream, outlet) =
+            Stream::new(Arc::clone(&self.shared), slot, start, Rights::new(tenants, rights));
         tokio::spawn(stream.run());
         Ok(Watching(outlet))
     }

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use super::cursor::Cursor;
 use super::feed::{Answers, View};
 use super::pipe::{Inlet, Left, Outlet, pipe};
-use super::{Delivery, EndCause, EndReason, Shared, WatchCounts, WatchedChange};
+use super::rights::Rights;
+use super::{Delivery, EndCause, EndReason, RightsLost, Shared, WatchCounts, WatchedChange};
 use crate::domain::ids::TenantId;
+use crate::service::caller::Caller;
 use crate::service::error::ServiceError;
 use crate::store::{ChangePosition, StoreError};
 
@@ -24,7 +26,7 @@ const PAGE: u64 = MAX_CHANGES as u64;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The task of one stream.
-pub(super) struct Stream<K> {
+pub(super) struct Stream<A> {
     shared: Arc<Shared>,
     inlet: Inlet,
     counted: Counted,
@@ -33,7 +35,7 @@ pub(super) struct Stream<K> {
     cursor: Cursor,
     /// The generation of the feed's ring that this cursor is known to belong to.
     joined: Option<u64>,
-    keep: K,
+    rights: Rights<A>,
     sent: Instant,
 }
 
@@ -86,12 +88,12 @@ impl From<EndCause> for Stop {
     }
 }
 
-impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
+impl<A: Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync> Stream<A> {
     pub(super) fn new(
         shared: Arc<Shared>,
         slot: OwnedSemaphorePermit,
         cursor: Cursor,
-        keep: K,
+        rights: Rights<A>,
     ) -> (Self, Outlet) {
         let (inlet, outlet) = pipe(shared.cursors.write(cursor));
         let counts = Arc::clone(&shared.counts);
@@ -100,7 +102,7 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
         let counted = Counted { counts, _slot: slot, reason: EndReason::Left };
         let view = shared.feed.join();
         let sent = Instant::now();
-        (Stream { shared, inlet, counted, view, cursor, joined: None, keep, sent }, outlet)
+        (Stream { shared, inlet, counted, view, cursor, joined: None, rights, sent }, outlet)
     }
 
     pub(super) async fn run(mut self) {
@@ -125,6 +127,7 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
     }
 
     async fn step(&mut self) -> Result<(), Stop> {
+        self.rights.refresh()?;
         match self.look()? {
             Step::Deliver(part) => self.deliver(part).await,
             Step::CatchUp(generation) => self.catch_up(generation).await,
@@ -145,7 +148,9 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
         if position >= ring.to {
             return Ok(Step::Wait { heartbeats });
         }
-        Ok(Step::Deliver(part(ring.after(position).cloned(), ring.to, &self.keep)))
+        Ok(Step::Deliver(part(ring.after(position).cloned(), ring.to, |tenant| {
+            self.rights.include(tenant)
+        })))
     }
 
     /// Reads on from the database.
@@ -171,7 +176,8 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
             .map(|change| Arc::new(shared.reader.watched(change)))
             .peekable();
         while changes.peek().is_some() {
-            let part = part(changes.by_ref(), to, &self.keep);
+            self.rights.refresh()?;
+            let part = part(changes.by_ref(), to, |tenant| self.rights.include(tenant));
             self.deliver(part).await?;
         }
         self.cursor.position = to;
@@ -204,6 +210,8 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
             // The feed lives in what this stream holds.
             _ = self.view.changed() => Ok(()),
             () = self.inlet.left() => Err(Stop::Left),
+            // The next step asks.
+            () = tokio::time::sleep_until(self.rights.due) => Ok(()),
             () = tokio::time::sleep_until(due), if heartbeats => self.send(Vec::new()).await,
         }
     }
@@ -212,15 +220,24 @@ impl<K: Fn(&TenantId) -> bool + Send + Sync> Stream<K> {
         let count = changes.len();
         let delivery = Delivery { changes, cursor: self.shared.cursors.write(self.cursor) };
         let (mut view, patience) = (self.view.clone(), self.shared.limits.patience);
-        tokio::select! {
-            biased;
-            put = self.inlet.put(delivery) => put?,
-            () = tokio::time::sleep(patience) => return Err(EndCause::Slow { patience }.into()),
-            // A client that does not read must not hold up the server's end.
-            view = view.wait_for(|view| ended(view).is_err()) => {
-                if let Ok(view) = view {
-                    ended(&view)?;
+        let mut put = std::pin::pin!(self.inlet.put(delivery));
+        let mut slow = std::pin::pin!(tokio::time::sleep(patience));
+        loop {
+            tokio::select! {
+                biased;
+                put = &mut put => {
+                    put?;
+                    break;
                 }
+                () = &mut slow => return Err(EndCause::Slow { patience }.into()),
+                // A client that does not read must not hold up the server's end.
+                view = view.wait_for(|view| ended(view).is_err()) => {
+                    if let Ok(view) = view {
+                        ended(&view)?;
+                    }
+                    break;
+                }
+                () = tokio::time::sleep_until(self.rights.due) => self.rights.refresh()?,
             }
         }
         self.counted.counts.given(count);

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
@@ -20,6 +20,7 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// Where it serves health and metrics.
     pub(crate) admin: Option<String>,
+    log: Arc<Mutex<String>>,
 }
 
 /// What a server that did not come up left behind.
@@ -65,8 +66,9 @@ impl Server {
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (found, address) = mpsc::channel();
         // The log must go on being read, or the server would block on a full pipe.
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
-            let mut log = String::new();
             let mut admin = None;
             for line in lines.map_while(Result::ok) {
                 let parsed: Option<serde_json::Value> = serde_json::from_str(&line).ok();
@@ -79,17 +81,19 @@ impl Server {
                         _ => {}
                     }
                 }
+                let mut log = kept.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
-            log
         });
         match address.recv_timeout(PATIENCE) {
-            Ok((address, admin)) => Ok(Server { child, address, admin }),
+            Ok((address, admin)) => Ok(Server { child, address, admin, log }),
             Err(_) => {
                 child.kill().ok();
                 let code = child.wait().unwrap().code();
-                Err(DidNotStart { code, stderr: reader.join().unwrap() })
+                reader.join().unwrap();
+                let stderr = log.lock().unwrap().clone();
+                Err(DidNotStart { code, stderr })
             }
         }
     }
@@ -111,6 +115,11 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("the server did not end on SIGTERM");
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     pub(crate) fn id(&self) -> u32 {

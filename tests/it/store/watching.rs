@@ -8,15 +8,21 @@ use rolegate::domain::Timestamp;
 use rolegate::domain::ids::TenantId;
 use rolegate::domain::refusal::{CursorLoss, Problem, Refusal};
 use rolegate::service::ServiceError;
+use rolegate::service::caller::Caller;
 use rolegate::service::token::Tokens;
 use rolegate::service::watch::{
-    Delivery, EndCause, EndReason, WatchEnd, WatchLimits, WatchQuery, Watches, Watching,
+    Delivery, EndCause, EndReason, RightsLost, WatchEnd, WatchLimits, WatchQuery, Watches, Watching,
 };
 use rolegate::store::{OpenOptions, SqlStore, Touched};
 use tokio::time::timeout;
 
 use super::backend::{Database, entry, make_tenant, member_ids, tenant_id};
 use super::server::{change_sql, opened, run};
+
+fn sees_a_only() -> Result<Arc<Caller>, RightsLost> {
+    let tenants = Some([tenant_id("a")].into());
+    Ok(Arc::new(Caller { tenants, ..Caller::development() }))
+}
 
 /// Beats fast, so that tests need not wait.
 fn limits() -> WatchLimits {
@@ -32,10 +38,12 @@ fn watches(store: &SqlStore, limits: WatchLimits) -> Watches {
 async fn watch(watches: &Watches, tenants: &[&str], cursor: &str) -> Result<Watching, Refusal> {
     let tenants = tenants.iter().map(|id| tenant_id(id)).collect();
     let query = WatchQuery { tenants, cursor: cursor.to_owned() };
-    watches.watch(query, |_| true).await.map_err(|error| match error {
-        ServiceError::Refused(refusal) => refusal,
-        other => panic!("{other}"),
-    })
+    watches.watch(query, || Ok(Arc::new(Caller::development()))).await.map_err(
+        |error| match error {
+            ServiceError::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        },
+    )
 }
 
 async fn next(watching: &Watching) -> Result<Delivery, WatchEnd> {
@@ -154,9 +162,9 @@ pub(super) async fn only_the_tenants_asked_for_and_visible_are_told(database: &D
     let all = watch(&watches, &[], "").await.unwrap();
     let some = watch(&watches, &["a", "c", "nobody"], "").await.unwrap();
     let query = WatchQuery { tenants: BTreeSet::new(), cursor: String::new() };
-    let sees_a = watches.watch(query, |tenant| tenant.as_str() == "a").await.unwrap();
+    let sees_a = watches.watch(query, sees_a_only).await.unwrap();
     let query = WatchQuery { tenants: [tenant_id("b")].into(), cursor: String::new() };
-    let sees_none = watches.watch(query, |tenant| tenant.as_str() == "a").await.unwrap();
+    let sees_none = watches.watch(query, sees_a_only).await.unwrap();
     let begin = next(&sees_none).await.unwrap().cursor;
     for id in ["a", "b", "c", "A"] {
         let tenant = make_tenant(store, id).await;

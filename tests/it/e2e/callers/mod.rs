@@ -4,4 +4,5 @@ mod certificates;
 mod flow;
 mod matrix;
 mod reload;
-mod setup;
+pub(super) mod setup;
+mod watching;

@@ -23,31 +23,31 @@ use tonic_types::StatusExt;
 
 use crate::e2e::process::Server;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(in crate::e2e) const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::e2e) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate with its key, in PEM.
 #[derive(Clone)]
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(in crate::e2e) struct Pair {
+    pub(in crate::e2e) certificate: String,
+    pub(in crate::e2e) key: String,
 }
 
 /// What a certificate is to say.
-pub(super) struct Wanted {
-    pub(super) sans: Vec<SanType>,
-    pub(super) usage: ExtendedKeyUsagePurpose,
-    pub(super) until: SystemTime,
+pub(in crate::e2e) struct Wanted {
+    pub(in crate::e2e) sans: Vec<SanType>,
+    pub(in crate::e2e) usage: ExtendedKeyUsagePurpose,
+    pub(in crate::e2e) until: SystemTime,
 }
 
 /// An authority.
-pub(super) struct Authority {
+pub(in crate::e2e) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(in crate::e2e) pem: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(in crate::e2e) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let key = KeyPair::generate().unwrap();
@@ -55,7 +55,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    pub(super) fn sign(&self, wanted: Wanted) -> Pair {
+    pub(in crate::e2e) fn sign(&self, wanted: Wanted) -> Pair {
         let mut params = CertificateParams::default();
         params.not_before = (SystemTime::now() - 2 * DAY).into();
         params.not_after = wanted.until.into();
@@ -66,7 +66,7 @@ impl Authority {
         Pair { certificate, key: key.serialize_pem() }
     }
 
-    pub(super) fn server(&self) -> Pair {
+    pub(in crate::e2e) fn server(&self) -> Pair {
         self.sign(Wanted {
             sans: vec![SanType::IpAddress([127, 0, 0, 1].into())],
             usage: ExtendedKeyUsagePurpose::ServerAuth,
@@ -75,7 +75,7 @@ impl Authority {
     }
 
     /// For a caller with this URI.
-    pub(super) fn client(&self, uri: &str) -> Pair {
+    pub(in crate::e2e) fn client(&self, uri: &str) -> Pair {
         self.sign(Wanted {
             sans: vec![SanType::URI(uri.try_into().unwrap())],
             usage: ExtendedKeyUsagePurpose::ClientAuth,
@@ -84,18 +84,18 @@ impl Authority {
     }
 }
 
-pub(super) fn hash(token: &str) -> String {
+pub(in crate::e2e) fn hash(token: &str) -> String {
     Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Everything that a server with TLS and callers takes, in a directory.
-pub(super) struct Place {
-    pub(super) directory: tempfile::TempDir,
-    pub(super) authority: Authority,
+pub(in crate::e2e) struct Place {
+    pub(in crate::e2e) directory: tempfile::TempDir,
+    pub(in crate::e2e) authority: Authority,
 }
 
 impl Place {
-    pub(super) fn new(callers: &str) -> Self {
+    pub(in crate::e2e) fn new(callers: &str) -> Self {
         let place = Place { directory: tempfile::tempdir().unwrap(), authority: Authority::new() };
         let Pair { certificate, key } = place.authority.server();
         place.write("server.pem", &certificate);
@@ -105,18 +105,18 @@ impl Place {
         place
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::e2e) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(in crate::e2e) fn write(&self, name: &str, text: &str) {
         // As careful people do, so that nobody reads half of it.
         let half = self.path().join(format!("{name}.half"));
         std::fs::write(&half, text).unwrap();
         std::fs::rename(half, self.path().join(name)).unwrap();
     }
 
-    pub(super) fn start(&self, more: &[&str]) -> Server {
+    pub(in crate::e2e) fn start(&self, more: &[&str]) -> Server {
         let mut arguments =
             vec!["serve", "--callers", "callers.toml", "--grpc-addr", "127.0.0.1:0"];
         arguments.extend(["--tls-cert", "server.pem", "--tls-key", "server.key"]);
@@ -127,7 +127,7 @@ impl Place {
     }
 
     /// A connection, with or without a client certificate.
-    pub(super) async fn connect(
+    pub(in crate::e2e) async fn connect(
         &self,
         server: &Server,
         pair: Option<&Pair>,
@@ -137,7 +137,7 @@ impl Place {
 }
 
 /// A client's side of TLS that trusts this authority.
-pub(super) fn client_config(authority: &str, pair: Option<&Pair>) -> ClientConfig {
+pub(in crate::e2e) fn client_config(authority: &str, pair: Option<&Pair>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -154,7 +154,7 @@ pub(super) fn client_config(authority: &str, pair: Option<&Pair>) -> ClientConfi
     }
 }
 
-pub(super) async fn connect(
+pub(in crate::e2e) async fn connect(
     address: &str,
     authority: &str,
     pair: Option<&Pair>,
@@ -177,7 +177,7 @@ pub(super) async fn connect(
 }
 
 /// A check in a tenant that need not be there; a caller that may ask gets an answer.
-pub(super) async fn check(channel: &Channel, token: Option<&str>) -> Result<(), Status> {
+pub(in crate::e2e) async fn check(channel: &Channel, token: Option<&str>) -> Result<(), Status> {
     let mut request = Request::new(pb::CheckRequest {
         tenant_id: "acme".into(),
         member_id: "kim".into(),
@@ -192,7 +192,7 @@ pub(super) async fn check(channel: &Channel, token: Option<&str>) -> Result<(), 
 
 /// Whether a call was refused as one of nobody, with the one reason for that.
 #[track_caller]
-pub(super) fn is_nobody(result: Result<(), Status>) {
+pub(in crate::e2e) fn is_nobody(result: Result<(), Status>) {
     let status = result.expect_err("it was let in");
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
     let info = status.get_details_error_info().unwrap();
@@ -200,7 +200,7 @@ pub(super) fn is_nobody(result: Result<(), Status>) {
 }
 
 /// Tries until it works or too much time has passed. Reloading takes seconds.
-pub(super) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut works: F) {
+pub(in crate::e2e) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut works: F) {
     let until = Instant::now() + PATIENCE;
     while !works().await {
         assert!(Instant::now() < until, "{what} did not happen");
@@ -209,7 +209,7 @@ pub(super) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut works: F
 }
 
 /// A number out of the server's metrics; none without the line.
-pub(super) async fn metric(server: &Server, line: &str) -> Option<f64> {
+pub(in crate::e2e) async fn metric(server: &Server, line: &str) -> Option<f64> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = TcpStream::connect(server.admin.as_ref().unwrap()).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

@@ -264,6 +264,8 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_reloads", &["outcome", "what"]),
         ("rolegate_reload_failing", &["what"]),
         ("rolegate_tls_handshakes", &["outcome"]),
+        ("rolegate_connections_refused", &["reason"]),
+        ("rolegate_calls_shed", &["what"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
     ]);

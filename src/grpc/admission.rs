@@ -1,0 +1,296 @@
+//! How much is under way at once, over all connections: calls, and the bytes of their messages while
+//! these are read and answered. What is beyond it is refused at once: a queue would only make
+//! everybody late, and hold memory meanwhile.
+//!
+//! It stands behind authentication, so that strangers take no place of callers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{BoxError, Layer, Service};
+
+use super::access::lasts;
+use super::pb::ErrorReason;
+use super::status::refuse;
+
+/// How many health probes there may be, streams of them included. They need no credential, so they
+/// have a room of their own.
+const PROBES: usize = 1_000;
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What there is room for.
+#[derive(Debug)]
+pub struct Room {
+    calls: Limited,
+    probes: Limited,
+    bytes: Arc<MessageBytes>,
+}
+
+#[derive(Debug)]
+struct Limited {
+    limit: usize,
+    free: Arc<Semaphore>,
+    refused: AtomicU64,
+}
+
+impl Limited {
+    fn new(limit: usize) -> Self {
+        Limited { limit, free: Arc::new(Semaphore::new(limit)), refused: AtomicU64::new(0) }
+    }
+}
+
+/// Bytes of messages.
+#[derive(Debug)]
+struct MessageBytes {
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicU64,
+}
+
+impl Room {
+    /// For so many calls, and so many bytes of their messages.
+    #[must_use]
+    pub fn new(calls: usize, bytes: usize) -> Self {
+        let bytes =
+            MessageBytes { limit: bytes, used: AtomicUsize::new(0), refused: AtomicU64::new(0) };
+        Room { calls: Limited::new(calls), probes: Limited::new(PROBES), bytes: Arc::new(bytes) }
+    }
+
+    /// How many calls were refused, by what there was no room for.
+    #[must_use]
+    pub fn refused(&self) -> [(&'static str, u64); 3] {
+        [
+            ("calls", self.calls.refused.load(Ordering::Relaxed)),
+            ("probes", self.probes.refused.load(Ordering::Relaxed)),
+            ("bytes", self.bytes.refused.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// The bytes of messages under way.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.used.load(Ordering::Relaxed) as u64
+    }
+
+    fn enter(&self, path: &str) -> Result<OwnedSemaphorePermit, Status> {
+        let (what, room) = if path.starts_with(HEALTH) {
+            ("probes", &self.probes)
+        } else {
+            ("calls", &self.calls)
+        };
+        Arc::clone(&room.free).try_acquire_owned().map_err(|_| {
+            room.refused.fetch_add(1, Ordering::Relaxed);
+            overloaded(what, room.limit)
+        })
+    }
+}
+
+fn overloaded(what: &'static str, limit: usize) -> Status {
+    let message = format!(
+        "The server has as much under way as it takes ({limit} {what}), so this call was not begun. \
+         Try again in a second, or on another replica."
+    );
+    let metadata = [("what", what.to_owned()), ("limit", limit.to_string())];
+    refuse(ErrorReason::ServerOverloaded, &message, &metadata)
+}
+
+/// Puts an [`Admission`] around a service.
+#[derive(Debug, Clone)]
+pub struct AdmissionLayer {
+    room: Arc<Room>,
+}
+
+impl AdmissionLayer {
+    /// Into this room.
+    #[must_use]
+    pub fn new(room: Arc<Room>) -> Self {
+        AdmissionLayer { room }
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admission { inner, room: Arc::clone(&self.room) }
+    }
+}
+
+/// Lets in what there is room for.
+#[derive(Debug, Clone)]
+pub struct Admission<S> {
+    inner: S,
+    room: Arc<Room>,
+}
+
+impl<S, B, R> Service<Request<B>> for Admission<S>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    S::Future: Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+    R: Default,
+{
+    type Response = Response<Held<R>>;
+    type Error = S::Error;
+    type Future = Admitted<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        // A Watch has a limit of its own, and would keep others out for as long as it lasts.
+        let place = if lasts(path) { Ok(None) } else { self.room.enter(path).map(Some) };
+        match place {
+            Ok(place) => {
+                let used = Arc::new(Used { room: Arc::clone(&self.room.bytes), bytes: 0.into() });
+                let counted = Arc::clone(&used);
+                let request = request.map(|inner| Body::new(Counted { inner, used: counted }));
+                let inner = self.inner.call(request);
+                Admitted::Called { inner, held: Some(Hold { _place: place, _used: used }) }
+            }
+            Err(status) => Admitted::Refused(Box::new(status)),
+        }
+    }
+}
+
+/// An answer to a call that was let in, or not.
+pub enum Admitted<F> {
+    /// By the service.
+    Called {
+        /// What it does.
+        inner: F,
+        /// The call's part of the room.
+        held: Option<Hold>,
+    },
+    /// By this layer.
+    Refused(Box<Status>),
+}
+
+impl<F, R, E> Future for Admitted<F>
+where
+    F: Future<Output = Result<Response<R>, E>> + Unpin,
+    R: Default,
+{
+    type Output = Result<Response<Held<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Admitted::Called { inner, held } => {
+                let answer = ready!(Pin::new(inner).poll(context));
+                let hold = held.take();
+                Poll::Ready(
+                    answer.map(|response| response.map(|inner| Held { inner, _hold: hold })),
+                )
+            }
+            Admitted::Refused(status) => {
+                let status = std::mem::replace(&mut **status, Status::ok(""));
+                Poll::Ready(Ok(status.into_http()))
+            }
+        }
+    }
+}
+
+/// A call's part of the room, until its answer is gone.
+#[derive(Debug)]
+pub struct Hold {
+    _place: Option<OwnedSemaphorePermit>,
+    _used: Arc<Used>,
+}
+
+/// The body of an answer, which keeps its call's place: what its client does not read is held too.
+#[derive(Debug, Default)]
+pub struct Held<R> {
+    inner: R,
+    _hold: Option<Hold>,
+}
+
+impl<R: HttpBody + Unpin> HttpBody for Held<R> {
+    type Data = R::Data;
+    type Error = R::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What one call has of the bytes.
+#[derive(Debug)]
+struct Used {
+    room: Arc<MessageBytes>,
+    bytes: AtomicUsize,
+}
+
+impl Used {
+    fn take(&self, bytes: usize) -> Result<(), Status> {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.room.used.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= self.room.limit {
+            return Ok(());
+        }
+        self.room.refused.fetch_add(1, Ordering::Relaxed);
+        Err(overloaded("bytes", self.room.limit))
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.room.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// The body of a request, counted as it comes.
+struct Counted<B> {
+    inner: B,
+    used: Arc<Used>,
+}
+
+impl<B> HttpBody for Counted<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(Into::into)?;
+            self.used.take(frame.data_ref().map_or(0, Buf::remaining))?;
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

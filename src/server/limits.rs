@@ -1,0 +1,157 @@
+//! What connections and calls may take, and who is let in to a listener.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What connections and calls may take. The command line documents each.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeLimits {
+    /// Connections.
+    pub connections: usize,
+    /// Connections of one address; of one /64 of IPv6.
+    pub connections_per_address: usize,
+    /// Calls under way on one connection.
+    pub streams_per_connection: u32,
+    /// Calls under way, on all connections.
+    pub calls: usize,
+    /// What messages under way may take together, in bytes.
+    pub bytes: usize,
+    /// When a connection is asked to end.
+    pub connection_age: Duration,
+    /// How long after a silence a connection is asked whether it is still there.
+    pub keepalive: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        ServeLimits {
+            connections: 2_000,
+            connections_per_address: 500,
+            streams_per_connection: 256,
+            calls: 2_048,
+            bytes: 512 << 20,
+            connection_age: Duration::from_secs(30 * 60),
+            keepalive: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The connections to the gRPC port.
+#[derive(Debug)]
+pub(super) struct Door {
+    limit: usize,
+    limit_per_address: usize,
+    /// When a connection ends that did not when it was asked to.
+    pub(super) lifetime: Duration,
+    inside: Mutex<Inside>,
+    pub(super) too_many: AtomicU64,
+    pub(super) too_many_of_address: AtomicU64,
+    /// Of connections that never began to speak HTTP/2.
+    pub(super) silent: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Door {
+    pub(super) fn new(limits: &ServeLimits, lifetime: Duration) -> Arc<Self> {
+        Arc::new(Door {
+            limit: limits.connections,
+            limit_per_address: limits.connections_per_address,
+            lifetime,
+            inside: Mutex::default(),
+            too_many: AtomicU64::new(0),
+            too_many_of_address: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
+        })
+    }
+
+    /// How many connections there are.
+    pub(super) fn open(&self) -> u64 {
+        self.inside().all as u64
+    }
+
+    /// A place for a connection from there, if there is one.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = network(address);
+        let mut inside = self.inside();
+        if inside.all >= self.limit {
+            self.too_many.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let here = inside.by_address.entry(address).or_default();
+        if *here >= self.limit_per_address {
+            self.too_many_of_address.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        *here += 1;
+        inside.all += 1;
+        drop(inside);
+        Some(Place { door: Arc::clone(self), address })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) door: Arc<Door>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = self.door.inside();
+        inside.all = inside.all.saturating_sub(1);
+        let left = inside.by_address.get_mut(&self.address).map(|here| {
+            *here = here.saturating_sub(1);
+            *here
+        });
+        if left == Some(0) {
+            inside.by_address.remove(&self.address);
+        }
+    }
+}
+
+/// Whoever has one IPv6 address has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_by_network_and_come_back() {
+        let limits =
+            ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
+        let door = Door::new(&limits, Duration::MAX);
+        let enter = |ip: &str| door.enter(ip.parse().unwrap());
+        let first = enter("2001:db8::1").unwrap();
+        let _second = enter("2001:db8::ffff:2").unwrap();
+        assert!(enter("2001:db8::3").is_none());
+        let third = enter("2001:db8:0:1::1").unwrap();
+        assert!(enter("10.0.0.1").is_none(), "all are taken");
+        drop(third);
+        drop(first);
+        let _fourth = enter("10.0.0.1").unwrap();
+        assert!(enter("2001:db8::3").is_some());
+        assert_eq!(door.open(), 2);
+        assert_eq!(door.too_many.load(Ordering::Relaxed), 1);
+        assert_eq!(door.too_many_of_address.load(Ordering::Relaxed), 1);
+        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
+    }
+}
