@@ -44,6 +44,7 @@ impl WriteTx {
         let chain = self.chain().await?;
         for events in events.chunks(AT_ONCE) {
             let rows = audit::Entity::find()
+                .filter(audit::COLUMN.tenant_id.eq(self.id().as_str()))
                 .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
                 .all(&self.tx)
                 .await?;
@@ -52,9 +53,10 @@ impl WriteTx {
             for row in rows {
                 let seq = row.seq;
                 let told = subjects.remove(&seq).unwrap_or_default();
-                let mut event = record(row, told);
+                let old = record(row, told);
+                let mut event = old.clone();
                 pseudonymize(&mut event, member.as_str(), pseudonym)?;
-                let event = self.erasures().rewrite(&chain, event)?;
+                let event = self.erasures().rewrite(&chain, &old, event)?;
                 rewritten.push(row_of(event, Set(seq)));
             }
             use audit::Column;

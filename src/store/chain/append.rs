@@ -6,7 +6,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect};
 use uuid::Uuid;
 
-use super::code::{self, Code, Digests, GENESIS, Rewrite, Running, from_hex, to_hex};
+use super::code::{self, Code, Digests, FIELDS, GENESIS, Rewrite, Running, from_hex, to_hex};
 use super::key::{AuditKey, AuditKeys};
 use super::record::Record;
 use crate::domain::ids::TenantId;
@@ -140,28 +140,59 @@ impl Erasures {
         self.0.is_empty()
     }
 
-    /// Proves the new values of an event, under a new salt.
+    /// Proves the new values of an event, under a new salt. Where the `old` values were not those
+    /// that the chain vouches for, the new ones are not vouched for, either: the digest stays what
+    /// it was, which the new value does not have, so whoever verifies still finds the edit.
     pub(in crate::store) fn rewrite(
         &mut self,
         chain: &Chain<'_>,
+        old: &Record,
         event: Record,
     ) -> Result<Record, StoreError> {
         const COLUMN: &str = "audit.rewrites";
         let (by, number) = (chain.number + 1, event.number);
-        let (salt, text) = salt();
-        let digests = Digests::of(&event, &salt);
-        let mac = to_hex(&code::rewrite(chain.key, &event.tenant, number, by, &digests));
         let mut rewrites: Vec<Rewrite> = match &event.rewrites {
             Some(rewrites) => from_json(rewrites, COLUMN, &number.to_string())?,
             None => Vec::new(),
         };
-        // The same transaction can have rewritten it before.
-        rewrites.retain(|rewrite| rewrite.by != by);
-        rewrites.push(Rewrite { by, key_id: chain.key.id().to_owned(), mac: mac.clone() });
+        let current = event.digests.as_ref().unwrap_or(&event.covered).clone();
+        let vouched = Digests::read(&current);
+        let vouched = vouched.ok_or_else(|| corrupt("audit.digests", &number.to_string()))?;
+        let found = from_hex(&old.salt).map(|salt| Digests::of(old, &salt));
+        let (salt, text) = salt();
+        let mut digests = Digests::of(&event, &salt);
+        let kept = digests.0.iter_mut().zip(&vouched.0).enumerate();
+        for (field, (digest, vouched)) in kept {
+            let found = found.as_ref().and_then(|found| found.0.get(field));
+            if found != Some(vouched) {
+                *digest = *vouched;
+            }
+        }
+        if found.as_ref() != Some(&vouched) {
+            let fields = found.map_or_else(|| FIELDS.to_vec(), |found| found.differing(&vouched));
+            tracing::warn!(
+                tenant = chain.tenant,
+                number,
+                fields = fields.join(", "),
+                "an audit event was edited before a member was erased from it. The edit stays to be \
+                 found by `rolegate audit verify`"
+            );
+        }
+        // The same transaction can have rewritten it before. Anything else that says so was made up.
+        let again = rewrites.last().is_some_and(|last| self.0.get(&number) == Some(&last.mac));
+        let before = match rewrites.pop_if(|_| again) {
+            Some(first) => first.before,
+            None => current,
+        };
+        let after = digests.write();
+        let mac =
+            to_hex(&code::rewrite(chain.key, &event.tenant, number, by, &before, &after));
+        let key_id = chain.key.id().to_owned();
+        rewrites.push(Rewrite { by, key_id, before, mac: mac.clone() });
         self.0.insert(number, mac);
         Ok(Record {
             salt: text,
-            digests: Some(digests.write()),
+            digests: Some(after),
             rewrites: Some(to_json(&rewrites, COLUMN)?),
             ..event
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::code::{self, Code, Digests, FIELDS, GENESIS, Rewrite, Running, from_hex, to_hex};
+use super::code::{self, Code, Digests, GENESIS, Rewrite, Running, from_hex, to_hex};
 use super::finding::Verified;
 use super::key::Keyring;
 use super::record::{Checkpoint, Head, Record, SignedHead};
@@ -211,11 +211,7 @@ impl<'k> Verifier<'k> {
         let Some(current) = current else {
             return self.unreadable(number, "the traces of an erasure");
         };
-        let pairs = FIELDS.iter().zip(actual.0.iter().zip(&current.0));
-        let differing: Vec<_> = pairs
-            .filter(|(_, (actual, current))| actual != current)
-            .map(|(name, _)| *name)
-            .collect();
+        let differing = actual.differing(&current);
         if !differing.is_empty() {
             let fields = differing.join(", ");
             let detail = format!("event {number} was edited: {fields} (or the salt)");
@@ -223,34 +219,41 @@ impl<'k> Verifier<'k> {
         }
     }
 
-    /// The digests that an erasure left, if it did.
+    /// The digests that erasures left. Each must go on from those before it, the first from those
+    /// that the link covers.
     fn rewritten(&mut self, event: &Record, rewrites: &str, digests: &str) -> Option<Digests> {
         let number = event.number;
-        let digests = Digests::read(digests)?;
+        let current = Digests::read(digests)?;
         let rewrites: Vec<Rewrite> = serde_json::from_str(rewrites).ok()?;
-        let latest = rewrites.last()?;
-        let key = self.keys.find(&latest.key_id).map(|(_, key)| key);
-        let proof = key.map(|key| {
-            to_hex(&code::rewrite(key, &self.report.tenant, number, latest.by, &digests))
-        });
-        if key.is_none() {
+        if rewrites.first()?.before != event.covered {
             let detail = format!(
-                "event {number} was rewritten under key {}, which was not given",
-                latest.key_id
-            );
-            self.finds(Some(number), "unknown_key", detail);
-        } else if proof.as_ref() != Some(&latest.mac) {
-            let detail = format!(
-                "event {number} is said to have been rewritten by the erasure in event {}, but that \
-                 is not proven: it was edited",
-                latest.by
+                "event {number} is said to have been rewritten by an erasure, but from other values \
+                 than its link covers: it was edited"
             );
             self.finds(Some(number), "false_erasure", detail);
         }
-        for Rewrite { by, mac, .. } in &rewrites {
+        let next = rewrites.iter().skip(1).map(|rewrite| rewrite.before.as_str());
+        for (rewrite, after) in rewrites.iter().zip(next.chain([digests])) {
+            let Rewrite { by, key_id, before, mac } = rewrite;
+            let key = self.keys.find(key_id).map(|(_, key)| key);
+            let proof = key.map(|key| {
+                to_hex(&code::rewrite(key, &self.report.tenant, number, *by, before, after))
+            });
+            if proof.is_none() {
+                let detail = format!(
+                    "event {number} was rewritten under key {key_id}, which was not given"
+                );
+                self.finds(Some(number), "unknown_key", detail);
+            } else if proof.as_ref() != Some(mac) {
+                let detail = format!(
+                    "event {number} is said to have been rewritten by the erasure in event {by}, but \
+                     that is not proven: it was edited"
+                );
+                self.finds(Some(number), "false_erasure", detail);
+            }
             self.pending.entry(*by).or_insert_with(|| Running::new(*by)).add(number, mac);
         }
-        Some(digests)
+        Some(current)
     }
 
     /// Whether what the event erased is what was found to be erased.

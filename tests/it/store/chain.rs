@@ -302,6 +302,56 @@ pub(super) async fn an_erasure_cannot_be_undone_and_leaves_no_salt(database: &Da
     connection.close().await.unwrap();
 }
 
+pub(super) async fn an_erasure_vouches_for_nothing_that_was_edited(database: &Database) {
+    let store = &database.store;
+    let acme = make_tenant(store, "acme").await;
+    let other = make_tenant(store, "other").await;
+    for at in 10..16 {
+        record(store, &acme, full("lee", "ada", at)).await;
+    }
+    record(store, &other, full("lee", "ada", 10)).await;
+    erase(store, &acme, "lee", 20).await;
+    assert_sound(store, &acme).await;
+    let connection = connect(&database.options).await;
+    keep(&connection, "kept").await;
+    let planted = |column: &str| {
+        format!("{column} = (SELECT {column} FROM audit o WHERE o.tenant_id = 'acme' AND o.number = 2)")
+    };
+    // Each for an event of its own. The member is named by a row that somebody put in.
+    let edits = [
+        (3, "\"after\" = '{\"id\":\"eve\"}'".to_owned(), "value"),
+        (4, "actor = 'eve'".to_owned(), "value"),
+        (5, "salt = '00112233445566778899aabbccddeeff'".to_owned(), "value"),
+        (6, ["actor", "salt", "digests", "covered"].map(planted).join(", "), "false_erasure"),
+        (7, "rewrites = replace(rewrites, '\"by\":8', '\"by\":9')".to_owned(), "false_erasure"),
+    ];
+    for (n, change, _) in &edits {
+        connection.execute_unprepared(&edit(*n, change)).await.unwrap();
+    }
+    // Of another tenant: nothing of it is this one's to rewrite.
+    for of in ["tenant_id = 'acme' AND number BETWEEN 3 AND 7", "tenant_id = 'other' AND number = 2"] {
+        let name = format!(
+            "INSERT INTO audit_subjects SELECT seq, 'acme', 'member', 'mallory' FROM audit WHERE {of}"
+        );
+        assert!(connection.execute_unprepared(&name).await.unwrap().rows_affected() > 0);
+    }
+    erase(store, &acme, "mallory", 30).await;
+    // What only had to stand there while the member was erased is put back.
+    let back = "covered = (SELECT covered FROM kept_audit old WHERE old.seq = audit.seq)";
+    connection.execute_unprepared(&edit(6, back)).await.unwrap();
+    let findings = verify(store, &acme, &[]).await.findings;
+    for (n, change, problem) in &edits {
+        let found = findings.iter().any(|f| (f.event, f.problem) == (Some(*n), *problem));
+        assert!(found, "{n} {change}: {findings:#?}");
+    }
+    let tx = store.read().await.unwrap();
+    let left = format!("{:?}", tx.trail_records(&acme, None, 99).await.unwrap());
+    assert!(!left.contains("mallory"), "erased all the same: {left}");
+    let theirs = tx.trail_records(&other, None, 9).await.unwrap();
+    assert!(theirs.iter().all(|event| event.rewrites.is_none()), "{theirs:?}");
+    connection.close().await.unwrap();
+}
+
 pub(super) async fn what_is_deleted_for_its_age_leaves_a_checkpoint(database: &Database) {
     let store = &database.store;
     let (acme, other) = trails(store).await;

@@ -32,6 +32,7 @@ macro_rules! suite {
                 chain {
                     every_edit_is_found, an_end_that_was_cut_off_is_found_with_an_exported_head,
                     an_erasure_cannot_be_undone_and_leaves_no_salt,
+                    an_erasure_vouches_for_nothing_that_was_edited,
                     what_is_deleted_for_its_age_leaves_a_checkpoint,
                     a_purged_tenant_keeps_its_place_and_no_value,
                     writers_at_the_same_time_make_one_chain, a_new_key_takes_over,
