@@ -11,11 +11,14 @@ use super::chain::{Record, record, subjects_of};
 use super::entity::{audit, audit_subject, change, idempotency};
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
-use super::{StoreError, Touched};
+use super::{AuditEntry, StoreError, Touched};
 use crate::domain::ids::MemberId;
 
 /// What the ids of erased members begin with.
 pub(super) const ERASED: &str = "erased-";
+
+/// What those are called who were named but are no members.
+const STRANGER: &str = "not-a-member";
 
 /// How many audit events are rewritten at a time: each can be large.
 const AT_ONCE: usize = 32;
@@ -174,6 +177,13 @@ fn pseudonymize(event: &mut Record, id: &str, pseudonym: &str) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// Takes somebody who is no member out of what is told.
+pub(super) fn unname(entry: &mut AuditEntry, stranger: &MemberId) {
+    for value in [&mut entry.before, &mut entry.after].into_iter().flatten() {
+        replace(value, stranger.as_str(), STRANGER);
+    }
 }
 
 /// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is
