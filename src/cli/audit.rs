@@ -4,8 +4,10 @@ mod export;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use rolegate::domain::Timestamp;
 use rolegate::domain::ids::TenantId;
 use rolegate::store::{AuditKey, AuditKeyChoice, Keyring, OpenOptions, Rotated, SqlStore};
 
@@ -23,9 +25,35 @@ pub(super) enum AuditCommand {
     Head(ReadArgs),
     /// Prints a trail as JSON lines, oldest event first, with what proves it.
     Export(export::ExportArgs),
-    /// After a change of the key: lets every trail go on with the new one, so that it holds all
-    /// that came before.
-    Rotate(ReadArgs),
+    /// After a change of the key: verifies every trail and lets it go on with the new one, which
+    /// holds all that came before. Until then, tenants cannot be changed.
+    Rotate(RotateArgs),
+    /// Deletes old events, as `serve --audit-retention-days` does, also those under older keys,
+    /// which a server cannot verify and therefore keeps.
+    Trim(TrimArgs),
+}
+
+/// What is to be deleted for its age.
+#[derive(Debug, Args)]
+pub(super) struct TrimArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    older: OlderKeys,
+    /// Events that are older go.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    older_than_days: u32,
+}
+
+/// Which trails are to go on with a new key.
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    #[command(flatten)]
+    read: ReadArgs,
+    /// Let trails go on that are broken, too: tenants whose trail ends under an older key cannot be
+    /// changed. What is wrong with them stays to be found.
+    #[arg(long)]
+    even_broken: bool,
 }
 
 /// Which trails, and the keys to read them with.
@@ -102,6 +130,7 @@ pub(super) async fn run(command: AuditCommand) -> ExitCode {
         AuditCommand::Head(args) => head(args).await,
         AuditCommand::Export(args) => export::export(args).await,
         AuditCommand::Rotate(args) => rotate(args).await,
+        AuditCommand::Trim(args) => trim(args).await,
     };
     ended.unwrap_or_else(|error| {
         eprintln!("rolegate: {error}");
@@ -123,11 +152,12 @@ async fn head(args: ReadArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn rotate(args: ReadArgs) -> Result<ExitCode, Failure> {
+async fn rotate(args: RotateArgs) -> Result<ExitCode, Failure> {
+    let RotateArgs { read: args, even_broken } = args;
     let Opened { store, keys } = open(args.database, &args.older, true).await?;
     let (mut rotated, mut broken) = (0, Vec::new());
     for tenant in tenants(&store, args.tenant.as_ref()).await? {
-        match store.rotate_audit(&tenant, &keys).await? {
+        match store.rotate_audit(&tenant, &keys, even_broken).await? {
             Rotated::Done => rotated += 1,
             Rotated::Unneeded => {}
             Rotated::Broken => broken.push(tenant.to_string()),
@@ -139,9 +169,18 @@ async fn rotate(args: ReadArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!(
-        "rolegate: left alone, because the end is not what was recorded or an older key was not \
+        "rolegate: left alone, because they are not what was recorded or an older key was not \
          given: {}. `rolegate audit verify` says more",
         broken.join(", ")
     );
     Ok(ExitCode::FAILURE)
+}
+
+async fn trim(args: TrimArgs) -> Result<ExitCode, Failure> {
+    let Opened { store, keys } = open(args.database, &args.older, true).await?;
+    let kept = Duration::from_secs(u64::from(args.older_than_days) * 24 * 60 * 60);
+    let trimmed = store.trim_audit_with(&keys, Timestamp::now().minus(kept)).await?;
+    store.close().await;
+    super::catalog::print(&format!("{trimmed} events were deleted\n"))?;
+    Ok(ExitCode::SUCCESS)
 }

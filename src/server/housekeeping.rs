@@ -38,8 +38,10 @@ async fn once(
             request: None,
             validate_only: false,
         };
-        match tenants.purge(context, &tenant).await {
-            Ok(_) => tracing::info!(%tenant, "purged"),
+        match tenants.purge_if_due(context, &tenant).await {
+            Ok(true) => tracing::info!(%tenant, "purged"),
+            // The log says why.
+            Ok(false) => {}
             // Somebody brought it back in the meantime.
             Err(ServiceError::Refused(refusal)) => tracing::debug!(%tenant, ?refusal, "not purged"),
             Err(error) => return Err(error),
@@ -58,10 +60,12 @@ async fn once(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{MemberId, TenantId};
+    use crate::domain::catalog::CatalogRef;
+    use crate::domain::ids::TenantId;
+    use crate::domain::tenant::{Tenant, TenantState};
     use crate::service::seal::Seal;
     use crate::service::token::Tokens;
-    use crate::store::{AuditEntry, AuditFilter, OpenOptions};
+    use crate::store::{AuditEntry, AuditFilter, OpenOptions, Touched};
 
     #[tokio::test]
     async fn audit_events_are_kept_as_long_as_was_asked_for() {
@@ -72,11 +76,22 @@ mod tests {
         let (tokens, seal) = (Tokens::new(store.identity()), Seal::new([1; 32]));
         let tenants = Tenants::new(store.clone(), tokens, seal);
         let tenant = TenantId::trusted("acme");
+        let row = Tenant {
+            id: tenant.clone(),
+            catalog: CatalogRef { id: "c".into(), version: 1 },
+            plan: None,
+            state: TenantState::Active,
+            revision: 1,
+            own_revision: 1,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+            purge_at: None,
+        };
         for days in [400, 20, 0] {
-            let attempt = AuditEntry {
+            let entry = AuditEntry {
                 at: Timestamp::now().minus(DAY * days),
                 caller: "c".into(),
-                actor: Some(MemberId::trusted("kim")),
+                actor: None,
                 method: "m".into(),
                 request_id: None,
                 roles: vec![],
@@ -84,7 +99,9 @@ mod tests {
                 before: None,
                 after: None,
             };
-            store.record_refusal(&tenant, attempt, "r").await.unwrap();
+            let tx = store.write(&tenant).await.unwrap();
+            tx.put_tenant(&row).await.unwrap();
+            tx.commit(Touched::Nothing, entry).await.unwrap();
         }
         let kept = async || {
             let tx = store.read().await.unwrap();
@@ -94,5 +111,12 @@ mod tests {
             once(&store, &tenants, retention).await.unwrap();
             assert_eq!(kept().await, left, "{retention:?}");
         }
+        // Marked as deleted by somebody who did not delete it.
+        let tx = store.write(&tenant).await.unwrap();
+        let purge_at = Some(Timestamp(1));
+        tx.put_tenant(&Tenant { state: TenantState::Deleted, purge_at, ..row }).await.unwrap();
+        tx.commit_unchanged().await.unwrap();
+        once(&store, &tenants, None).await.unwrap();
+        assert_eq!(kept().await, 1, "not purged");
     }
 }

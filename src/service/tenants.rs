@@ -287,15 +287,31 @@ impl Tenants {
             Start::Replay(written) => return Ok(written),
             Start::Fresh(operation) => *operation,
         };
-        let before = deleted(&operation)?;
-        let after = touched_now(&operation, &before, |tenant| {
-            tenant.state = TenantState::Purged;
-            tenant.plan = None;
-            tenant.purge_at = None;
-        });
-        operation.tx.delete_tenant_data().await?;
-        operation.tx.put_tenant(&after).await?;
-        operation.finish((), Touched::Tenant, Trace::default()).await
+        purge(operation).await
+    }
+
+    /// Removes the data of a tenant that was deleted long enough ago, and says whether it did. The
+    /// audit trail must prove that: the tenant's row alone could be edited by whoever wants the
+    /// tenant and its trail gone.
+    ///
+    /// # Errors
+    /// No such tenant, it is not deleted, or the store fails.
+    pub async fn purge_if_due(
+        &self,
+        context: WriteContext,
+        id: &TenantId,
+    ) -> Result<bool, ServiceError> {
+        let operation = match self.writer.begin::<()>(context, id).await? {
+            Start::Replay(_) => return Ok(false),
+            Start::Fresh(operation) => *operation,
+        };
+        deleted(&operation)?;
+        // Up to its last microsecond it can be brought back.
+        let latest = operation.now.minus(KEPT_AFTER_DELETION).plus(Duration::from_micros(1));
+        if !operation.tx.was_deleted_before(latest).await? {
+            return Ok(false);
+        }
+        purge(operation).await.map(|_| true)
     }
 
     /// The catalog of that id, at the version asked for or the newest.
@@ -345,6 +361,18 @@ fn is_shown(tenant: &Tenant, show_deleted: bool) -> bool {
         TenantState::Deleted => show_deleted,
         TenantState::Purged => false,
     }
+}
+
+async fn purge(operation: Operation) -> Result<Written<()>, ServiceError> {
+    let before = deleted(&operation)?;
+    let after = touched_now(&operation, &before, |tenant| {
+        tenant.state = TenantState::Purged;
+        tenant.plan = None;
+        tenant.purge_at = None;
+    });
+    operation.tx.delete_tenant_data().await?;
+    operation.tx.put_tenant(&after).await?;
+    operation.finish((), Touched::Tenant, Trace::default()).await
 }
 
 fn deleted(operation: &Operation) -> Result<Tenant, Refusal> {

@@ -11,11 +11,14 @@ use super::chain::{Record, record, subjects_of};
 use super::entity::{audit, audit_subject, change, idempotency};
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
-use super::{StoreError, Touched};
+use super::{AuditEntry, StoreError, Touched};
 use crate::domain::ids::MemberId;
 
 /// What the ids of erased members begin with.
 pub(super) const ERASED: &str = "erased-";
+
+/// What those are called who were named but are no members.
+const STRANGER: &str = "not-a-member";
 
 /// How many audit events are rewritten at a time: each can be large.
 const AT_ONCE: usize = 32;
@@ -44,6 +47,7 @@ impl WriteTx {
         let chain = self.chain().await?;
         for events in events.chunks(AT_ONCE) {
             let rows = audit::Entity::find()
+                .filter(audit::COLUMN.tenant_id.eq(self.id().as_str()))
                 .filter(audit::COLUMN.seq.is_in(events.iter().copied()))
                 .all(&self.tx)
                 .await?;
@@ -52,9 +56,10 @@ impl WriteTx {
             for row in rows {
                 let seq = row.seq;
                 let told = subjects.remove(&seq).unwrap_or_default();
-                let mut event = record(row, told);
+                let old = record(row, told);
+                let mut event = old.clone();
                 pseudonymize(&mut event, member.as_str(), pseudonym)?;
-                let event = self.erasures().rewrite(&chain, event)?;
+                let event = self.erasures().rewrite(&chain, &old, event)?;
                 rewritten.push(row_of(event, Set(seq)));
             }
             use audit::Column;
@@ -172,6 +177,13 @@ fn pseudonymize(event: &mut Record, id: &str, pseudonym: &str) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// Takes somebody who is no member out of what is told.
+pub(super) fn unname(entry: &mut AuditEntry, stranger: &MemberId) {
+    for value in [&mut entry.before, &mut entry.after].into_iter().flatten() {
+        replace(value, stranger.as_str(), STRANGER);
+    }
 }
 
 /// A pattern that finds too much, never too little: what JSON or LIKE write in a way of their own is

@@ -8,7 +8,7 @@ use sea_orm::{
 use super::entity::{audit, change, idempotency, meta, tenant};
 use super::read::CHUNK;
 use super::rows::{DELETED, corrupt, count};
-use super::{ChangePosition, SqlStore, StoreError};
+use super::{ChangePosition, Keyring, SqlStore, StoreError};
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -96,11 +96,25 @@ impl SqlStore {
     }
 
     /// Deletes the audit events from before this time, and says how many. Of each trail the oldest
-    /// go, up to the first that stays; a checkpoint says where it begins then.
+    /// go, up to the first that stays; a checkpoint says where it begins then. What goes must be
+    /// sound, as far as the current key and the database's can tell; else the trail stays.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn trim_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let keys = self.inner.audit_keys.ring()?;
+        self.trim_audit_with(&keys, before).await
+    }
+
+    /// The same with all keys that there were, of which the current one must be the store's.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn trim_audit_with(
+        &self,
+        ring: &Keyring,
+        before: Timestamp,
+    ) -> Result<u64, StoreError> {
         let tenants: Vec<String> = audit::Entity::find()
             .select_only()
             .column(audit::Column::TenantId)
@@ -116,7 +130,7 @@ impl SqlStore {
                 // A turn for each piece: those who change the tenant need not wait long.
                 let tx = self.write(&tenant).await?;
                 let keys = &self.inner.audit_keys;
-                let deleted = tx.trim_audit(keys, before, Timestamp::now()).await?;
+                let deleted = tx.trim_audit(keys, ring, before, Timestamp::now()).await?;
                 tx.commit_unchanged().await?;
                 trimmed += deleted;
                 if deleted < CHUNK as u64 {

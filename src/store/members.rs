@@ -1,6 +1,6 @@
 //! Reading members.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,27 @@ impl ReadTx {
             self.complete(tenant, &rows, &mut members).await?;
         }
         Ok(members)
+    }
+
+    /// Which of these are members.
+    pub(super) async fn existing_members(
+        &self,
+        tenant: &TenantId,
+        ids: &BTreeSet<MemberId>,
+    ) -> Result<BTreeSet<MemberId>, StoreError> {
+        let mut existing = BTreeSet::new();
+        for ids in ids.iter().collect::<Vec<_>>().chunks(CHUNK) {
+            let found = member::Entity::find()
+                .select_only()
+                .column(member::Column::Id)
+                .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+                .filter(member::COLUMN.id.is_in(ids.iter().map(|id| id.as_str())))
+                .into_tuple::<String>()
+                .all(&self.tx)
+                .await?;
+            existing.extend(found.iter().map(|id| MemberId::trusted(id)));
+        }
+        Ok(existing)
     }
 
     /// Members in the order of their ids.

@@ -1,6 +1,6 @@
 //! The store itself: its connections, and how transactions begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use sea_orm::{
 use super::bounded::{Connections, Transaction};
 use super::chain::AuditKeys;
 use super::entity::tenant;
+use super::erase::unname;
 use super::turns::Turns;
 use super::wake::Waker;
 use super::{
@@ -19,7 +20,7 @@ use super::{
     StoreError, WriteTx, audit, open,
 };
 use crate::domain::catalog::{Catalog, CatalogRef};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{MemberId, TenantId};
 use crate::domain::tenant::Tenant;
 
 /// Tenants, roles and members in a database. Clones share everything.
@@ -163,15 +164,27 @@ impl SqlStore {
     /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the
     /// tenant's revision stays. Waits for its turn as a change does: the trail is one chain.
     ///
+    /// Whoever can try can name anybody. Only members are named in the trail, whom a deletion erases
+    /// from it: others are left out, and nothing is recorded of an actor that is no member (any more).
+    ///
     /// # Errors
     /// [`StoreError`]
     pub async fn record_refusal(
         &self,
         tenant: &TenantId,
-        entry: AuditEntry,
+        mut entry: AuditEntry,
         reason: &str,
     ) -> Result<(), StoreError> {
         let tx = self.write(tenant).await?;
+        let named: BTreeSet<MemberId> = entry.members.iter().chain(&entry.actor).cloned().collect();
+        let members = tx.existing_members(tenant, &named).await?;
+        if entry.actor.as_ref().is_none_or(|actor| !members.contains(actor)) {
+            return Ok(());
+        }
+        entry.members.retain(|member| members.contains(member));
+        for stranger in named.difference(&members) {
+            unname(&mut entry, stranger);
+        }
         let revision = tx.tenant().map_or(0, |tenant| tenant.revision);
         let mut chain = tx.chain().await?;
         audit::append(&mut chain, &tx.tx, tenant, revision, entry, Some(reason)).await?;

@@ -10,7 +10,7 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 
-use super::chain::{Chain, Erasures};
+use super::chain::{AuditKeys, Chain, Erasures};
 use super::entity::{change, idempotency, member, member_role, member_team, role, tenant};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{
@@ -202,7 +202,7 @@ impl WriteTx {
     pub async fn delete_tenant_data(&self) -> Result<(), StoreError> {
         let id = self.id.as_str();
         // What hangs on members and on audit events goes with them.
-        self.delete_audit(&self.store.inner.audit_keys).await?;
+        self.delete_audit(self.audit_keys()).await?;
         member::Entity::delete_many()
             .filter(member::COLUMN.tenant_id.eq(id))
             .exec(&self.tx)
@@ -228,7 +228,11 @@ impl WriteTx {
 
     /// The chain that the tenant's audit trail is.
     pub(super) async fn chain(&self) -> Result<Chain<'_>, StoreError> {
-        Chain::load(&self.tx, &self.store.inner.audit_keys, &self.id, self.tenant.is_some()).await
+        Chain::load(&self.tx, self.audit_keys(), &self.id, self.tenant.is_some()).await
+    }
+
+    pub(super) fn audit_keys(&self) -> &AuditKeys {
+        &self.store.inner.audit_keys
     }
 
     pub(super) fn erasures(&self) -> std::sync::MutexGuard<'_, Erasures> {
@@ -275,8 +279,13 @@ impl WriteTx {
         change::Entity::insert(row).exec_without_returning(&self.tx).await?;
         let mut chain = self.chain().await?;
         chain.erases(&self.erasures());
+        let before = chain.number();
         for entry in entries {
             trail::append(&mut chain, &self.tx, &self.id, revision, entry, None).await?;
+        }
+        if chain.number() == before {
+            // A revision that the trail does not have looks like an event that was deleted.
+            return Err(StoreError::Internal("a change without an audit event".to_owned()));
         }
         chain.save(&self.tx).await?;
 

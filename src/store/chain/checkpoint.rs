@@ -1,19 +1,24 @@
 //! Deleting the oldest events of a chain, so that what is left can still be verified.
 
-use std::collections::BTreeMap;
-
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::code::{self, Rewrite, Running, from_hex, to_hex};
-use super::key::{AuditKey, AuditKeys};
+use super::code::{self, from_hex, to_hex};
+use super::key::{AuditKey, AuditKeys, Keyring};
+use super::read::AT_ONCE;
 use super::record::Checkpoint;
+use super::verify::Verifier;
 use crate::domain::Timestamp;
+use crate::domain::tenant::TenantState;
 use crate::store::StoreError;
 use crate::store::entity::{audit, audit_checkpoint};
 use crate::store::read::CHUNK;
-use crate::store::rows::{from_json, stored, to_json};
+use crate::store::rows::{stored, to_json};
 use crate::store::write::WriteTx;
+
+/// The calls that delete a tenant and bring it back, as they are recorded.
+const DELETION: &str = "TenantService/DeleteTenant";
+const UNDELETION: &str = "TenantService/UndeleteTenant";
 
 impl From<audit_checkpoint::Model> for Checkpoint {
     fn from(row: audit_checkpoint::Model) -> Self {
@@ -91,91 +96,61 @@ impl Checkpoint {
     }
 }
 
-/// What trimming goes by.
-#[derive(Debug, sea_orm::FromQueryResult)]
-struct Oldest {
-    number: i64,
-    at: i64,
-    revision: i64,
-    key_id: Option<String>,
-    link: Option<String>,
-    rewrites: Option<String>,
-}
-
 impl WriteTx {
     /// Deletes the oldest events, as long as they are from before this time and at most [`CHUNK`].
-    /// Says how many; nothing else of the tenant changes. A trail that is not whole stays as it is:
-    /// a checkpoint would cover up what happened to it.
+    /// Says how many; nothing else of the tenant changes. All that goes is verified first, and a
+    /// trail in which anything is found stays as it is: a checkpoint would cover up what happened.
     pub(in crate::store) async fn trim_audit(
         &self,
         keys: &AuditKeys,
+        ring: &Keyring,
         before: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let (tenant, key) = (self.id(), keys.own()?);
+        let stays = |found: &str| {
+            tracing::warn!(%tenant, found, "old audit events stay. `rolegate audit verify` says more");
+            Ok(0)
+        };
+        // One that goes on under an older key could be made up from its beginning to its end.
+        if let Err(error) = self.chain().await {
+            return stays(&error.to_string());
+        }
+        // Purging goes by the event that deleted the tenant.
+        let awaits_purge = self.tenant().is_some_and(|tenant| tenant.state == TenantState::Deleted);
         let earlier = self.checkpoint().await?;
-        if earlier.as_ref().is_some_and(|earlier| !earlier.is_by(key)) {
-            tracing::warn!(
-                %tenant,
-                "old audit events stay: the checkpoint of earlier ones is not by the current key. \
-                 After a change of the key, run `rolegate audit rotate`; else `rolegate audit verify`"
-            );
-            return Ok(0);
-        }
-        let start = earlier.as_ref().map_or(0, |earlier| earlier.number);
-        use audit::{COLUMN, Column};
-        let oldest = audit::Entity::find()
-            .select_only()
-            .columns([
-                Column::Number,
-                Column::At,
-                Column::Revision,
-                Column::KeyId,
-                Column::Link,
-                Column::Rewrites,
-            ])
-            .filter(COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(Column::Number.is_not_null())
-            .order_by_asc(COLUMN.number)
-            .limit(CHUNK as u64)
-            .into_model::<Oldest>()
-            .all(&self.tx)
-            .await?;
-        let mut pending: BTreeMap<i64, Running> = BTreeMap::new();
-        if let Some(earlier) = &earlier {
-            let earlier: Vec<Running> =
-                from_json(&earlier.pending, "audit_checkpoints.pending", tenant.as_str())?;
-            pending.extend(earlier.into_iter().map(|running| (running.by, running)));
-        }
-        let (mut last, mut deleted) = (None, 0_i64);
-        for event in oldest.into_iter().take_while(|event| event.at < before.0) {
-            deleted += 1;
-            if event.number != start + deleted {
-                tracing::warn!(
-                    %tenant,
-                    number = start + deleted,
-                    "old audit events stay: one of them is missing. `rolegate audit verify` says more"
-                );
-                return Ok(0);
-            }
-            if let Some(rewrites) = &event.rewrites {
-                let key = event.number.to_string();
-                let rewrites: Vec<Rewrite> = from_json(rewrites, "audit.rewrites", &key)?;
-                for Rewrite { by, mac, .. } in rewrites {
-                    let running = pending.entry(by).or_insert_with(|| Running::new(by));
-                    running.add(event.number, &mac);
+        let mut verifier = Verifier::new(ring, tenant.as_str(), earlier.as_ref(), &[]);
+        let (mut last, mut deleted, mut after) = (None, 0_i64, None);
+        'pieces: loop {
+            let events = self.trail_records(tenant, after, AT_ONCE).await?;
+            let Some(end) = events.last() else { break };
+            after = Some(end.number);
+            for event in events {
+                // What says that it is old is believed once it is verified.
+                if event.at >= before.0 || deleted >= stored(CHUNK as u64) {
+                    break 'pieces;
                 }
+                if awaits_purge && event.method == DELETION && event.refusal.is_none() {
+                    break 'pieces;
+                }
+                verifier.event(&event);
+                deleted += 1;
+                last = Some(event);
             }
-            last = Some(event);
+            if verifier.first_finding().is_some() {
+                break;
+            }
         }
         let Some(last) = last else { return Ok(0) };
-        pending.retain(|by, _| *by > last.number);
-        let pending: Vec<Running> = pending.into_values().collect();
+        let pending = match verifier.cut() {
+            Ok(pending) => pending,
+            Err(finding) => return stays(&finding.detail),
+        };
         let checkpoint = Checkpoint {
             tenant: tenant.to_string(),
             number: last.number,
-            link: last.link.unwrap_or_default(),
-            link_key_id: last.key_id.unwrap_or_default(),
+            link: last.link,
+            link_key_id: last.key_id,
             revision: last.revision,
             at: now.0,
             deleted: earlier.map_or(0, |earlier| earlier.deleted) + deleted,
@@ -185,11 +160,79 @@ impl WriteTx {
         };
         checkpoint.sign(key).save(&self.tx).await?;
         let trimmed = audit::Entity::delete_many()
-            .filter(COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(Column::Number.lte(last.number))
+            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(audit::Column::Number.lte(last.number))
             .exec(&self.tx)
             .await?;
         Ok(trimmed.rows_affected)
+    }
+
+    /// Whether the trail proves that the tenant was deleted before this time, and that nothing
+    /// brought it back: the last event about that is the deletion, and from it to the end all is as
+    /// it was recorded. If not, says why in the log.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn was_deleted_before(&self, time: Timestamp) -> Result<bool, StoreError> {
+        let tenant = self.id();
+        let doubted = |why: &str| {
+            tracing::warn!(
+                %tenant,
+                why,
+                "the tenant is marked as deleted, but its audit trail does not prove it, so it is \
+                 not purged. `rolegate audit verify` says more; `PurgeTenant` purges all the same"
+            );
+            Ok(false)
+        };
+        let deletion = audit::Entity::find()
+            .select_only()
+            .column(audit::Column::Number)
+            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(audit::COLUMN.method.eq(DELETION))
+            .filter(audit::Column::Refusal.is_null())
+            .filter(audit::Column::Number.is_not_null())
+            .order_by_desc(audit::COLUMN.number)
+            .into_tuple::<i64>()
+            .one(&self.tx)
+            .await?;
+        let Some(deletion) = deletion else { return doubted("no event deleted it") };
+        let Some(before) = deletion.checked_sub(1) else { return doubted("no event deleted it") };
+        let trail = self.trail(tenant).await?;
+        // The code of the deletion proves the link that it follows, wherever that comes from.
+        let previous = audit::Entity::find()
+            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(audit::Column::Number.eq(before))
+            .one(&self.tx)
+            .await?;
+        let previous = match (previous, &trail.checkpoint) {
+            (Some(previous), _) => previous.link.as_deref().and_then(from_hex),
+            (None, Some(checkpoint)) => from_hex(&checkpoint.link),
+            (None, None) => None,
+        };
+        let Some(previous) = previous else { return doubted("the event before is missing") };
+        let ring = self.audit_keys().ring()?;
+        let mut verifier = Verifier::from(&ring, tenant.as_str(), before, previous);
+        let mut after = before;
+        loop {
+            let events = self.trail_records(tenant, Some(after), AT_ONCE).await?;
+            let Some(last) = events.last() else { break };
+            after = last.number;
+            for event in &events {
+                verifier.event(event);
+                let is_deletion = event.number == deletion;
+                if is_deletion && event.at >= time.0 {
+                    return doubted("it was deleted too lately");
+                }
+                if !is_deletion && event.refusal.is_none() && event.method == UNDELETION {
+                    return doubted("it was brought back");
+                }
+            }
+        }
+        let verified = verifier.finish(trail.head.as_ref(), trail.revision, trail.unchained);
+        match verified.findings.first() {
+            Some(finding) => doubted(&finding.detail),
+            None => Ok(true),
+        }
     }
 
     /// Deletes all events. What comes goes on from the last link.

@@ -105,6 +105,12 @@ impl Digests {
         Digests([text(0, actor), text(1, request_id), text(2, before), text(3, after), subjects])
     }
 
+    /// The names of the fields in which these are not the same.
+    pub(super) fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = FIELDS.iter().zip(self.0.iter().zip(&other.0));
+        pairs.filter(|(_, (one, other))| one != other).map(|(name, _)| *name).collect()
+    }
+
     pub(super) fn write(&self) -> String {
         let digests = self
             .0
@@ -173,22 +179,27 @@ pub(super) struct Rewrite {
     pub(super) by: i64,
     /// The key of the code.
     pub(super) key_id: String,
+    /// The digests that the event had before.
+    pub(super) before: String,
     pub(super) mac: String,
 }
 
-/// Proves that event `number` has these digests since it was rewritten by event `by`.
+/// Proves that the digests of event `number` went from the one to the other when event `by` rewrote
+/// it. That the first were true is not said: they are proven by the rewriting before, or the link.
 pub(super) fn rewrite(
     key: &AuditKey,
     tenant: &str,
     number: i64,
     by: i64,
-    digests: &Digests,
+    before: &str,
+    after: &str,
 ) -> Code {
-    Encoder::new(key, "rolegate.audit.rewrite.v1")
+    Encoder::new(key, "rolegate.audit.rewrite.v2")
         .text(tenant)
         .number(number)
         .number(by)
-        .text(&digests.write())
+        .text(before)
+        .text(after)
         .finish()
 }
 

@@ -13,12 +13,22 @@ use super::read::{record, subjects_of};
 use super::record::Checkpoint;
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::store::audit::append;
 use crate::store::bounded::Transaction;
-use crate::store::entity::{audit, meta, tenant};
-use crate::store::{OpenError, StoreError};
+use crate::store::entity::{audit, audit_head, meta, tenant};
+use crate::store::rows::count;
+use crate::store::{AuditEntry, OpenError, StoreError};
 
 /// How many events are chained at a time: each can be large.
 const AT_ONCE: u64 = 100;
+
+/// By how much the revision of each tenant grows when a backup is restored: more than any tenant has
+/// changed since the backup. Etags are revisions, and an etag of what was lost must not fit what is
+/// written instead.
+pub(in crate::store) const REVISIONS_LOST: i64 = 1_000_000;
+
+/// The event that says so in each trail.
+pub(super) const RESTORED: &str = "audit/restore";
 
 fn custom(error: &StoreError) -> DbErr {
     DbErr::Custom(format!("chaining the audit trail: {error}"))
@@ -113,6 +123,50 @@ pub(in crate::store) async fn adopt(
         checkpoint.sign(&key).save(tx).await.map_err(|error| custom(&error))?;
     }
     Ok(())
+}
+
+/// Says in the trail of each tenant that a backup was restored, at the revision that it has since.
+pub(in crate::store) async fn announce_restore(
+    tx: &Transaction,
+    keys: &AuditKeys,
+) -> Result<(), DbErr> {
+    let tenants: Vec<(String, i64)> = tenant::Entity::find()
+        .select_only()
+        .columns([tenant::Column::Id, tenant::Column::Revision])
+        .into_tuple()
+        .all(tx)
+        .await?;
+    for (id, revision) in tenants {
+        let tenant = TenantId::trusted(&id);
+        if audit_head::Entity::find_by_id(id).one(tx).await?.is_none() {
+            tracing::warn!(%tenant, "the audit trail has no head. `rolegate audit verify` says more");
+            continue;
+        }
+        let announce = async {
+            let revision = count(revision, "tenants.revision", tenant.as_str())?;
+            let mut chain = Chain::load(tx, keys, &tenant, true).await?;
+            let entry = own_entry("rolegate migrate", RESTORED);
+            append(&mut chain, tx, &tenant, revision, entry, None).await?;
+            chain.save(tx).await
+        };
+        announce.await.map_err(|error: StoreError| custom(&error))?;
+    }
+    Ok(())
+}
+
+/// An entry for what happened to a trail itself.
+pub(super) fn own_entry(caller: &str, method: &str) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp::now(),
+        caller: caller.to_owned(),
+        actor: None,
+        method: method.to_owned(),
+        request_id: None,
+        roles: vec![],
+        members: vec![],
+        before: None,
+        after: None,
+    }
 }
 
 async fn adopt_trail(tx: &Transaction, key: &AuditKey, tenant: &TenantId) -> Result<(), DbErr> {

@@ -19,7 +19,7 @@ use crate::store::read::{CHUNK, ReadTx};
 use crate::store::{SqlStore, StoreError};
 
 /// How many events are read at a time: each can be large.
-const AT_ONCE: u64 = 64;
+pub(super) const AT_ONCE: u64 = 64;
 
 /// What there is of a trail besides its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,20 +63,7 @@ impl SqlStore {
         keys: &Keyring,
         exported: &[SignedHead],
     ) -> Result<Verified, StoreError> {
-        let tx = self.read().await?;
-        let trail = tx.trail(tenant).await?;
-        let mut verifier =
-            Verifier::new(keys, tenant.as_str(), trail.checkpoint.as_ref(), exported);
-        let mut after = None;
-        loop {
-            let events = tx.trail_records(tenant, after, AT_ONCE).await?;
-            let Some(last) = events.last() else { break };
-            after = Some(last.number);
-            for event in &events {
-                verifier.event(event);
-            }
-        }
-        Ok(verifier.finish(trail.head.as_ref(), trail.revision, trail.unchained))
+        self.read().await?.verify_trail(tenant, keys, exported).await
     }
 
     /// The key that was made with the database.
@@ -103,6 +90,31 @@ impl SqlStore {
 }
 
 impl ReadTx {
+    /// Verifies a trail.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(super) async fn verify_trail(
+        &self,
+        tenant: &TenantId,
+        keys: &Keyring,
+        exported: &[SignedHead],
+    ) -> Result<Verified, StoreError> {
+        let trail = self.trail(tenant).await?;
+        let mut verifier =
+            Verifier::new(keys, tenant.as_str(), trail.checkpoint.as_ref(), exported);
+        let mut after = None;
+        loop {
+            let events = self.trail_records(tenant, after, AT_ONCE).await?;
+            let Some(last) = events.last() else { break };
+            after = Some(last.number);
+            for event in &events {
+                verifier.event(event);
+            }
+        }
+        Ok(verifier.finish(trail.head.as_ref(), trail.revision, trail.unchained))
+    }
+
     /// What there is of a trail besides its events.
     ///
     /// # Errors

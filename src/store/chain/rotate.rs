@@ -1,13 +1,16 @@
 //! Letting chains go on with a new key.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::EntityTrait;
 
+use super::append::Chain;
+use super::code::from_hex;
 use super::key::Keyring;
-use crate::domain::Timestamp;
+use super::open::own_entry;
 use crate::domain::ids::TenantId;
 use crate::store::audit::append;
-use crate::store::entity::{audit, audit_head};
-use crate::store::{AuditEntry, SqlStore, StoreError};
+use crate::store::entity::audit_head;
+use crate::store::rows::corrupt;
+use crate::store::{SqlStore, StoreError};
 
 /// What became of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,14 +19,16 @@ pub enum Rotated {
     Done,
     /// It did so already, or there is none.
     Unneeded,
-    /// Its end is not what the head or the checkpoint says, or a key is missing that would tell: it
-    /// was left alone.
+    /// It is not what was recorded, or a key is missing that would tell: it was left alone.
     Broken,
 }
 
 impl SqlStore {
-    /// Adds an event to a chain that ends with an older key, so that the current key holds all of it,
-    /// and signs its checkpoint again.
+    /// Verifies a chain that ends with an older key, from its beginning to its end, and adds an event
+    /// to it, so that the current key holds all of it; signs its checkpoint again.
+    ///
+    /// With `broken`, one that is broken goes on as well: what is wrong with it stays to be found,
+    /// and its checkpoint stays what it is.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -31,53 +36,29 @@ impl SqlStore {
         &self,
         tenant: &TenantId,
         keys: &Keyring,
+        broken: bool,
     ) -> Result<Rotated, StoreError> {
         let tx = self.write(tenant).await?;
         let own = self.inner.audit_keys.own()?;
         let Some(head) = audit_head::Entity::find_by_id(tenant.as_str()).one(&tx.tx).await? else {
             return Ok(Rotated::Unneeded);
         };
-        let checkpoint = tx.checkpoint().await?;
-        let signed = checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.is_by(own));
-        if head.key_id == own.id() && signed {
+        let verified = tx.verify_trail(tenant, keys, &[]).await?;
+        if verified.is_sound() {
             return Ok(Rotated::Unneeded);
         }
-        let last = audit::Entity::find()
-            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(audit::Column::Number.is_not_null())
-            .order_by_desc(audit::COLUMN.number)
-            .one(&tx.tx)
-            .await?;
-        let end = match (&last, &checkpoint) {
-            (Some(last), _) => (last.number.unwrap_or_default(), last.link.clone()),
-            (None, Some(checkpoint)) => (checkpoint.number, Some(checkpoint.link.clone())),
-            (None, None) => return Ok(Rotated::Broken),
-        };
-        if end != (head.number, Some(head.link)) {
+        let sound = verified.findings.iter().all(|finding| finding.problem == "old_key");
+        if !sound && !broken {
             return Ok(Rotated::Broken);
         }
-        if let Some(checkpoint) = checkpoint {
-            // Signing what somebody made up would make it true.
-            match keys.find(&checkpoint.key_id) {
-                Some((_, key)) if checkpoint.is_by(key) => {
-                    checkpoint.sign(own).save(&tx.tx).await?
-                }
-                _ => return Ok(Rotated::Broken),
-            }
+        if sound && let Some(checkpoint) = tx.checkpoint().await? {
+            checkpoint.sign(own).save(&tx.tx).await?;
         }
         let revision = tx.tenant().map_or(0, |tenant| tenant.revision);
-        let entry = AuditEntry {
-            at: Timestamp::now(),
-            caller: "rolegate".to_owned(),
-            actor: None,
-            method: "audit/rotate".to_owned(),
-            request_id: None,
-            roles: vec![],
-            members: vec![],
-            before: None,
-            after: None,
-        };
-        let mut chain = tx.chain().await?;
+        let entry = own_entry("rolegate", "audit/rotate");
+        let link = from_hex(&head.link);
+        let link = link.ok_or_else(|| corrupt("audit_heads.link", tenant.as_str()))?;
+        let mut chain = Chain::at(own, tenant, head.number, link);
         append(&mut chain, &tx.tx, tenant, revision, entry, None).await?;
         chain.save(&tx.tx).await?;
         tx.commit_unchanged().await?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::code::{self, Code, Digests, FIELDS, GENESIS, Rewrite, Running, from_hex, to_hex};
-use super::finding::Verified;
+use super::code::{self, Code, Digests, GENESIS, Rewrite, Running, from_hex, to_hex};
+use super::finding::{Finding, Verified};
 use super::key::Keyring;
+use super::open::{RESTORED, REVISIONS_LOST};
 use super::record::{Checkpoint, Head, Record, SignedHead};
 
 /// Verifies one chain.
@@ -14,6 +15,7 @@ pub struct Verifier<'k> {
     report: Verified,
     /// What the next link must follow; `None` where that cannot be known, after a gap.
     previous: Option<Code>,
+    /// The revision of the event before; `None` after a gap.
     revision: Option<i64>,
     /// The age of the newest key so far.
     age: Option<usize>,
@@ -21,6 +23,10 @@ pub struct Verifier<'k> {
     end_age: Option<usize>,
     /// The erasures to come that rewrote what was seen.
     pending: BTreeMap<i64, Running>,
+    /// The age of the checkpoint's key.
+    checkpoint_age: Option<usize>,
+    /// Whether the trail is seen from its beginning, or a checkpoint.
+    knows_earlier: bool,
     /// Heads that were exported, by number.
     exported: BTreeMap<i64, Vec<SignedHead>>,
 }
@@ -38,10 +44,12 @@ impl<'k> Verifier<'k> {
             keys,
             report: Verified::new(tenant),
             previous: Some(GENESIS),
-            revision: None,
+            revision: Some(0),
             age: None,
             end_age: None,
             pending: BTreeMap::new(),
+            checkpoint_age: None,
+            knows_earlier: true,
             exported: BTreeMap::new(),
         };
         for head in exported {
@@ -53,6 +61,37 @@ impl<'k> Verifier<'k> {
             verifier.starts_at(checkpoint);
         }
         verifier
+    }
+
+    /// Begins behind the event `number`, which had this link. Nothing is known of what was before,
+    /// erasures of it included.
+    pub(super) fn from(keys: &'k Keyring, tenant: &str, number: i64, link: Code) -> Self {
+        let mut verifier = Verifier::new(keys, tenant, None, &[]);
+        verifier.report.last = number;
+        (verifier.previous, verifier.revision) = (Some(link), None);
+        verifier.knows_earlier = false;
+        verifier
+    }
+
+    /// What was found first so far.
+    pub(super) fn first_finding(&self) -> Option<&Finding> {
+        self.report.findings.first()
+    }
+
+    /// The erasures to come, if what was seen so far is sound and can be deleted.
+    pub(super) fn cut(mut self) -> Result<Vec<Running>, Finding> {
+        let last = self.report.last;
+        if self.checkpoint_age.is_some_and(|age| age > 0) {
+            self.finds(None, "old_key", "the checkpoint is under an older key".to_owned());
+        }
+        if let Some((by, _)) = self.pending.first_key_value().filter(|(by, _)| **by <= last) {
+            let detail = format!("an erasure in event {by} is named that is not there");
+            self.finds(Some(*by), "erasure", detail);
+        }
+        match self.report.findings.into_iter().next() {
+            Some(finding) => Err(finding),
+            None => Ok(self.pending.into_values().collect()),
+        }
     }
 
     fn finds(&mut self, event: Option<i64>, problem: &'static str, detail: String) {
@@ -82,17 +121,16 @@ impl<'k> Verifier<'k> {
         self.revision = Some(checkpoint.revision);
         self.previous = from_hex(&checkpoint.link);
         let broken = match self.keys.find(&checkpoint.key_id) {
-            _ if checkpoint.tenant != self.report.tenant => Some("it is another tenant's".to_owned()),
+            _ if checkpoint.tenant != self.report.tenant => {
+                Some("it is another tenant's".to_owned())
+            }
             None => Some(format!("it is under key {}, which was not given", checkpoint.key_id)),
             Some((_, key)) if !checkpoint.is_by(key) => {
                 Some("its code does not fit: it was edited, or made up".to_owned())
             }
-            Some((1.., _)) => Some(
-                "it is under an older key, which may be known to others: after a change of the key, \
-                 run `rolegate audit rotate`"
-                    .to_owned(),
-            ),
-            Some((0, _)) => None,
+            // It cannot be followed, so that anything could come after it.
+            Some(_) if self.previous.is_none() => Some("its link is unreadable".to_owned()),
+            Some(_) => None,
         };
         if let Some(broken) = broken {
             self.finds(
@@ -102,7 +140,8 @@ impl<'k> Verifier<'k> {
             );
         }
         self.age = self.keys.find(&checkpoint.link_key_id).map(|(age, _)| age);
-        self.end_age = Some(0);
+        self.checkpoint_age = self.keys.find(&checkpoint.key_id).map(|(age, _)| age);
+        self.end_age = self.checkpoint_age;
         let pending: Option<Vec<Running>> = serde_json::from_str(&checkpoint.pending).ok();
         let pending = pending.unwrap_or_default().into_iter();
         self.pending.extend(pending.map(|running| (running.by, running)));
@@ -134,7 +173,7 @@ impl<'k> Verifier<'k> {
         if number <= last {
             let detail = format!("event {number} comes after event {last}");
             self.finds(Some(number), "order", detail);
-            self.previous = None;
+            (self.previous, self.revision) = (None, None);
         } else if number > last + 1 {
             let missing = match number - last {
                 2 => format!("event {} is missing", last + 1),
@@ -143,10 +182,9 @@ impl<'k> Verifier<'k> {
             let why =
                 if last == 0 { ", and no checkpoint says that they were deleted" } else { "" };
             self.finds(Some(number), "gap", format!("before event {number}: {missing}{why}"));
-            self.previous = None;
+            (self.previous, self.revision) = (None, None);
         }
         self.report.last = number.max(last);
-        self.revision = Some(event.revision);
 
         let covered = Digests::read(&event.covered);
         match &covered {
@@ -156,6 +194,7 @@ impl<'k> Verifier<'k> {
             }
             None => self.unreadable(number, "the digests that its link covers"),
         }
+        self.revision(event);
         self.erasure(event);
         self.previous = from_hex(&event.link);
         self.compare_exported(number, &event.link);
@@ -197,6 +236,27 @@ impl<'k> Verifier<'k> {
         }
     }
 
+    /// Whether all changes up to this event are in the trail. Each has a revision of its own, so
+    /// that a chain whose end was cut off does not look whole again once it went on.
+    fn revision(&mut self, event: &Record) {
+        let Some(earlier) = self.revision.replace(event.revision) else { return };
+        let grown = event.revision.saturating_sub(earlier);
+        let fits = match &event.refusal {
+            Some(_) => grown == 0,
+            None if event.method == RESTORED => grown == REVISIONS_LOST,
+            // A large change has several events, and that of a new key has no revision.
+            None => [0, 1].contains(&grown),
+        };
+        if !fits {
+            let detail = format!(
+                "event {} is at revision {}, and the one before it at {earlier}, which does not \
+                 follow: events between them are missing, or the tenant's revision was edited",
+                event.number, event.revision
+            );
+            self.finds(Some(event.number), "revision", detail);
+        }
+    }
+
     fn values(&mut self, event: &Record, covered: &Digests) {
         let number = event.number;
         let Some(salt) = from_hex(&event.salt) else {
@@ -211,11 +271,7 @@ impl<'k> Verifier<'k> {
         let Some(current) = current else {
             return self.unreadable(number, "the traces of an erasure");
         };
-        let pairs = FIELDS.iter().zip(actual.0.iter().zip(&current.0));
-        let differing: Vec<_> = pairs
-            .filter(|(_, (actual, current))| actual != current)
-            .map(|(name, _)| *name)
-            .collect();
+        let differing = actual.differing(&current);
         if !differing.is_empty() {
             let fields = differing.join(", ");
             let detail = format!("event {number} was edited: {fields} (or the salt)");
@@ -223,40 +279,46 @@ impl<'k> Verifier<'k> {
         }
     }
 
-    /// The digests that an erasure left, if it did.
+    /// The digests that erasures left. Each must go on from those before it, the first from those
+    /// that the link covers.
     fn rewritten(&mut self, event: &Record, rewrites: &str, digests: &str) -> Option<Digests> {
         let number = event.number;
-        let digests = Digests::read(digests)?;
+        let current = Digests::read(digests)?;
         let rewrites: Vec<Rewrite> = serde_json::from_str(rewrites).ok()?;
-        let latest = rewrites.last()?;
-        let key = self.keys.find(&latest.key_id).map(|(_, key)| key);
-        let proof = key.map(|key| {
-            to_hex(&code::rewrite(key, &self.report.tenant, number, latest.by, &digests))
-        });
-        if key.is_none() {
+        if rewrites.first()?.before != event.covered {
             let detail = format!(
-                "event {number} was rewritten under key {}, which was not given",
-                latest.key_id
-            );
-            self.finds(Some(number), "unknown_key", detail);
-        } else if proof.as_ref() != Some(&latest.mac) {
-            let detail = format!(
-                "event {number} is said to have been rewritten by the erasure in event {}, but that \
-                 is not proven: it was edited",
-                latest.by
+                "event {number} is said to have been rewritten by an erasure, but from other values \
+                 than its link covers: it was edited"
             );
             self.finds(Some(number), "false_erasure", detail);
         }
-        for Rewrite { by, mac, .. } in &rewrites {
+        let next = rewrites.iter().skip(1).map(|rewrite| rewrite.before.as_str());
+        for (rewrite, after) in rewrites.iter().zip(next.chain([digests])) {
+            let Rewrite { by, key_id, before, mac } = rewrite;
+            let key = self.keys.find(key_id).map(|(_, key)| key);
+            let proof = key.map(|key| {
+                to_hex(&code::rewrite(key, &self.report.tenant, number, *by, before, after))
+            });
+            if proof.is_none() {
+                let detail =
+                    format!("event {number} was rewritten under key {key_id}, which was not given");
+                self.finds(Some(number), "unknown_key", detail);
+            } else if proof.as_ref() != Some(mac) {
+                let detail = format!(
+                    "event {number} is said to have been rewritten by the erasure in event {by}, but \
+                     that is not proven: it was edited"
+                );
+                self.finds(Some(number), "false_erasure", detail);
+            }
             self.pending.entry(*by).or_insert_with(|| Running::new(*by)).add(number, mac);
         }
-        Some(digests)
+        Some(current)
     }
 
     /// Whether what the event erased is what was found to be erased.
     fn erasure(&mut self, event: &Record) {
         let found = self.pending.remove(&event.number).map(|running| running.total());
-        if found != event.erased {
+        if self.knows_earlier && found != event.erased {
             let count = |total: &Option<String>| {
                 let count = total.as_ref().and_then(|total| total.split(':').next());
                 count.unwrap_or("0").to_owned()
@@ -328,6 +390,14 @@ impl<'k> Verifier<'k> {
                 self.revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
             );
             self.finds(None, "revision", detail);
+        }
+        if let (Some(age), Some(newest)) = (self.checkpoint_age, self.age)
+            && newest < age
+        {
+            // `rotate` signs it again, and no newer key goes on before.
+            let detail = "the checkpoint is under an older key than what comes after it: it is \
+                          forged, unless the keys were never rotated";
+            self.finds(None, "checkpoint", detail.to_owned());
         }
         if self.end_age.is_some_and(|age| age > 0) {
             self.finds(

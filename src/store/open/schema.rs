@@ -11,11 +11,6 @@ use crate::store::entity::{change, meta, tenant};
 
 use super::OpenOptions;
 
-/// By how much the revision of each tenant grows when a backup is restored: more than any tenant has
-/// changed since the backup. Etags are revisions, and an etag of what was lost must not fit what is
-/// written instead.
-const REVISIONS_LOST: i64 = 1_000_000;
-
 /// The migration after which what is in the audit trail has to be chained.
 const AUDIT_CHAIN: &str = "m0002_audit_chain";
 
@@ -56,6 +51,9 @@ pub(super) async fn update(
         new_epoch(&tx).await.map_err(failed)?;
     }
     let keys = chain::register(&tx, &options.audit_key, failed).await?;
+    if options.after_restore {
+        chain::announce_restore(&tx, &keys).await.map_err(failed)?;
+    }
     tx.commit().await.map_err(failed)?;
     Ok(keys)
 }
@@ -64,7 +62,7 @@ pub(super) async fn update(
 /// backup are numbered by the server that it was taken from: nobody may go on from them.
 async fn new_epoch(tx: &Transaction) -> Result<(), DbErr> {
     change::Entity::delete_many().exec(tx.inner()).await?;
-    let revision = Expr::col(tenant::Column::Revision).add(REVISIONS_LOST);
+    let revision = Expr::col(tenant::Column::Revision).add(chain::REVISIONS_LOST);
     tenant::Entity::update_many()
         .col_expr(tenant::Column::Revision, revision)
         .exec(tx.inner())

@@ -133,7 +133,7 @@ async fn an_administrator_acts_within_what_she_holds() {
     let of_kim = events(&mut clients, "kim").await;
     let [tried] = of_kim.as_slice() else { panic!("{of_kim:?}") };
     assert_eq!((tried.refusal.as_str(), tried.caller.as_str()), ("ACTOR_NOT_PERMITTED", "dev"));
-    assert_eq!(tried.member_ids, ["nobody-at-all"]);
+    assert!(tried.member_ids.is_empty(), "whoever is no member is not named: {tried:?}");
     assert_eq!(tried.after_json, r#"{"roles":["no-such-role"]}"#);
     assert_eq!(tried.revision, 6, "the one that it was refused at");
 

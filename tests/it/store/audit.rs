@@ -3,7 +3,7 @@ use rolegate::domain::ids::TenantId;
 use rolegate::store::{AuditEntry, AuditEvent, AuditFilter, SqlStore, Touched};
 use serde_json::json;
 
-use super::backend::{entry, make_tenant, member_id, member_ids, role_id, role_ids};
+use super::backend::{entry, make_tenant, member, member_id, member_ids, role_id, role_ids};
 
 async fn record(store: &SqlStore, tenant: &TenantId, entry: AuditEntry) -> u64 {
     let tx = store.write(tenant).await.unwrap();
@@ -112,6 +112,9 @@ pub(super) async fn takes_many_subjects(store: &SqlStore) {
 
 pub(super) async fn a_refusal_changes_nothing_else(store: &SqlStore) {
     let tenant = make_tenant(store, "acme").await;
+    let tx = store.write(&tenant).await.unwrap();
+    tx.put_members(&[member("kim", &[], &[])]).await.unwrap();
+    tx.commit_unchanged().await.unwrap();
     let attempt = AuditEntry { actor: Some(member_id("kim")), roles: role_ids(&["r"]), ..entry(5) };
     store.record_refusal(&tenant, attempt.clone(), "EXCEEDS_OWN_GRANTS").await.unwrap();
     let about = AuditFilter { role: Some(role_id("r")), ..AuditFilter::default() };

@@ -55,6 +55,13 @@ async fn erase(store: &SqlStore, tenant: &TenantId, member: &str, at: i64) {
     tx.commit(Touched::Nothing, entry(at)).await.unwrap();
 }
 
+/// Makes those who act and are acted on, without any event.
+async fn add_members(store: &SqlStore, tenant: &TenantId) {
+    let tx = store.write(tenant).await.unwrap();
+    tx.put_members(&["ada", "kim", "lee"].map(|id| member(id, &[], &[]))).await.unwrap();
+    tx.commit_unchanged().await.unwrap();
+}
+
 /// Everything that an event can have.
 fn full(actor: &str, about: &str, at: i64) -> AuditEntry {
     AuditEntry {
@@ -71,6 +78,7 @@ fn full(actor: &str, about: &str, at: i64) -> AuditEntry {
 /// Two trails; in that of `acme`, kim was erased by event 5 from events 2 and 4.
 async fn trails(store: &SqlStore) -> (TenantId, TenantId) {
     let (acme, other) = (make_tenant(store, "acme").await, make_tenant(store, "other").await);
+    add_members(store, &acme).await;
     record(store, &acme, full("kim", "lee", 10)).await;
     store.record_refusal(&acme, full("lee", "ada", 20), "REFUSED").await.unwrap();
     record(store, &acme, full("lee", "kim", 30)).await;
@@ -252,6 +260,62 @@ pub(super) async fn an_end_that_was_cut_off_is_found_with_an_exported_head(datab
     assert_eq!((findings[0].event, findings[0].problem), (Some(6), "head_forged"));
 }
 
+pub(super) async fn an_end_that_was_cut_off_is_found_after_the_next_write(database: &Database) {
+    let store = &database.store;
+    let (acme, other) = trails(store).await;
+    record(store, &other, entry(20)).await;
+    let connection = connect(&database.options).await;
+    for tenant in ["acme", "other"] {
+        for statement in [
+            "DELETE FROM audit WHERE tenant_id = 'T' AND number = (SELECT number FROM audit_heads \
+             WHERE tenant_id = 'T')",
+            "UPDATE audit_heads SET number = number - 1, link = (SELECT link FROM audit WHERE \
+             tenant_id = 'T' AND number = audit_heads.number - 1) WHERE tenant_id = 'T'",
+        ] {
+            let statement = statement.replace("'T'", &format!("'{tenant}'"));
+            let done = connection.execute_unprepared(&statement).await.unwrap();
+            assert_eq!(done.rows_affected(), 1, "{statement}");
+        }
+    }
+    connection.close().await.unwrap();
+    record(store, &acme, entry(60)).await;
+    let findings = verify(store, &acme, &[]).await.findings;
+    assert_eq!((findings.len(), findings[0].event, findings[0].problem), (1, Some(6), "revision"));
+    // A restore adds to the revisions, and does not cover it up, either.
+    restored(database).await.close().await;
+    let findings = verify(store, &other, &[]).await.findings;
+    assert_eq!((findings.len(), findings[0].event, findings[0].problem), (1, Some(3), "revision"));
+}
+
+async fn restored(database: &Database) -> SqlStore {
+    let options = OpenOptions { migrate: true, after_restore: true, ..database.options.clone() };
+    SqlStore::open(&options).await.unwrap()
+}
+
+pub(super) async fn a_restore_is_an_event_of_every_trail(database: &Database) {
+    let store = &database.store;
+    let (acme, other) = trails(store).await;
+    let tenants = [(acme, 7), (other, 3)];
+    for round in 0..2 {
+        let replica = restored(database).await;
+        for (tenant, last) in &tenants {
+            let verified = verify(&replica, tenant, &[]).await;
+            assert!(verified.is_sound(), "{verified:?}");
+            assert_eq!(verified.last, last + 2 * round, "{tenant}");
+            record(&replica, tenant, entry(60)).await;
+            assert_sound(&replica, tenant).await;
+        }
+        replica.close().await;
+    }
+    // Nothing else may say so.
+    let connection = connect(&database.options).await;
+    connection.execute_unprepared(&edit(7, "method = 'Test'")).await.unwrap();
+    connection.close().await.unwrap();
+    let findings = verify(store, &tenants[0].0, &[]).await.findings;
+    let found: Vec<_> = findings.iter().map(|f| (f.event, f.problem)).collect();
+    assert_eq!(found, [(Some(7), "link"), (Some(7), "revision")]);
+}
+
 pub(super) async fn an_erasure_cannot_be_undone_and_leaves_no_salt(database: &Database) {
     let store = &database.store;
     let acme = make_tenant(store, "acme").await;
@@ -299,6 +363,60 @@ pub(super) async fn an_erasure_cannot_be_undone_and_leaves_no_salt(database: &Da
         restore(&connection, &format!("now{n}")).await;
         assert_sound(store, &acme).await;
     }
+    connection.close().await.unwrap();
+}
+
+pub(super) async fn an_erasure_vouches_for_nothing_that_was_edited(database: &Database) {
+    let store = &database.store;
+    let acme = make_tenant(store, "acme").await;
+    let other = make_tenant(store, "other").await;
+    for at in 10..16 {
+        record(store, &acme, full("lee", "ada", at)).await;
+    }
+    record(store, &other, full("lee", "ada", 10)).await;
+    erase(store, &acme, "lee", 20).await;
+    assert_sound(store, &acme).await;
+    let connection = connect(&database.options).await;
+    keep(&connection, "kept").await;
+    let planted = |column: &str| {
+        format!(
+            "{column} = (SELECT {column} FROM audit o WHERE o.tenant_id = 'acme' AND o.number = 2)"
+        )
+    };
+    // Each for an event of its own. The member is named by a row that somebody put in.
+    let edits = [
+        (3, "\"after\" = '{\"id\":\"eve\"}'".to_owned(), "value"),
+        (4, "actor = 'eve'".to_owned(), "value"),
+        (5, "salt = '00112233445566778899aabbccddeeff'".to_owned(), "value"),
+        (6, ["actor", "salt", "digests", "covered"].map(planted).join(", "), "false_erasure"),
+        (7, "rewrites = replace(rewrites, '\"by\":8', '\"by\":9')".to_owned(), "false_erasure"),
+    ];
+    for (n, change, _) in &edits {
+        connection.execute_unprepared(&edit(*n, change)).await.unwrap();
+    }
+    // Of another tenant: nothing of it is this one's to rewrite.
+    for of in
+        ["tenant_id = 'acme' AND number BETWEEN 3 AND 7", "tenant_id = 'other' AND number = 2"]
+    {
+        let name = format!(
+            "INSERT INTO audit_subjects SELECT seq, 'acme', 'member', 'mallory' FROM audit WHERE {of}"
+        );
+        assert!(connection.execute_unprepared(&name).await.unwrap().rows_affected() > 0);
+    }
+    erase(store, &acme, "mallory", 30).await;
+    // What only had to stand there while the member was erased is put back.
+    let back = "covered = (SELECT covered FROM kept_audit old WHERE old.seq = audit.seq)";
+    connection.execute_unprepared(&edit(6, back)).await.unwrap();
+    let findings = verify(store, &acme, &[]).await.findings;
+    for (n, change, problem) in &edits {
+        let found = findings.iter().any(|f| (f.event, f.problem) == (Some(*n), *problem));
+        assert!(found, "{n} {change}: {findings:#?}");
+    }
+    let tx = store.read().await.unwrap();
+    let left = format!("{:?}", tx.trail_records(&acme, None, 99).await.unwrap());
+    assert!(!left.contains("mallory"), "erased all the same: {left}");
+    let theirs = tx.trail_records(&other, None, 9).await.unwrap();
+    assert!(theirs.iter().all(|event| event.rewrites.is_none()), "{theirs:?}");
     connection.close().await.unwrap();
 }
 
@@ -353,6 +471,104 @@ pub(super) async fn what_is_deleted_for_its_age_leaves_a_checkpoint(database: &D
     assert_eq!((verified.deleted_until, verified.last, verified.events), (6, 8, 2));
 }
 
+pub(super) async fn what_was_edited_is_not_deleted_for_its_age(database: &Database) {
+    let store = &database.store;
+    let (acme, _) = trails(store).await;
+    let connection = connect(&database.options).await;
+    keep(&connection, "kept").await;
+    for (change, before, problem) in [
+        // Young events are made to look old, the last of those that go has no link to go on from,
+        // and values are edited that nobody would see any more.
+        (edit(3, "at = 0").replace("number = 3", "number > 2"), 15, "link"),
+        (edit(2, "link = ''"), 15, "link"),
+        (edit(1, "caller = 'else'"), 15, "link"),
+        (edit(2, "actor = 'else'"), 15, "value"),
+        (edit(2, "rewrites = NULL, digests = NULL"), 45, "value"),
+        (of_subjects(2, "DELETE FROM audit_subjects WHERE"), 15, "value"),
+    ] {
+        let done = connection.execute_unprepared(&change).await.unwrap();
+        assert!(done.rows_affected() > 0, "{change}");
+        store.trim_audit(Timestamp(before)).await.unwrap();
+        let Verified { findings, deleted_until, .. } = verify(store, &acme, &[]).await;
+        assert_eq!(deleted_until, 0, "{change}");
+        assert!(findings.iter().any(|f| f.problem == problem), "{change}: {findings:?}");
+        restore(&connection, "kept").await;
+    }
+    connection.close().await.unwrap();
+    assert_sound(store, &acme).await;
+    assert_eq!(store.trim_audit(Timestamp(15)).await.unwrap(), 2);
+}
+
+pub(super) async fn a_deletion_is_proven_by_its_event_and_nothing_else(database: &Database) {
+    let store = &database.store;
+    let acme = make_tenant(store, "acme").await;
+    add_members(store, &acme).await;
+    let connection = connect(&database.options).await;
+    let proven = async |before: i64| {
+        let tx = store.write(&acme).await.unwrap();
+        tx.was_deleted_before(Timestamp(before)).await.unwrap()
+    };
+    let call = async |method: &str, at: i64| {
+        let method = format!("TenantService/{method}");
+        record(store, &acme, AuditEntry { method, ..entry(at) }).await;
+    };
+    let sql = "UPDATE tenants SET state = 'deleted', purge_at = 0";
+    connection.execute_unprepared(sql).await.unwrap();
+    assert!(!proven(99).await, "nobody deleted it");
+    let attempt =
+        AuditEntry { method: "TenantService/DeleteTenant".into(), ..full("kim", "lee", 1) };
+    store.record_refusal(&acme, attempt, "R").await.unwrap();
+    assert!(!proven(99).await, "that was refused");
+    call("DeleteTenant", 10).await;
+    assert_eq!((proven(10).await, proven(11).await), (false, true));
+    call("UndeleteTenant", 20).await;
+    assert!(!proven(99).await, "it was brought back");
+    call("DeleteTenant", 30).await;
+    record(store, &acme, entry(40)).await;
+    assert_eq!((proven(30).await, proven(31).await), (false, true));
+    keep(&connection, "kept").await;
+    let last = head(store, &acme).await.number;
+    for change in [
+        edit(last - 1, "at = 5"),
+        edit(last - 1, "method = 'Test'"),
+        edit(last - 1, "link = ''"),
+        edit(last, "caller = 'else'"),
+        edit(last, "method = 'TenantService/DeleteTenant', at = 5"),
+        "UPDATE tenants SET revision = revision + 1".to_owned(),
+    ] {
+        connection.execute_unprepared(&change).await.unwrap();
+        assert!(!proven(31).await, "{change}");
+        restore(&connection, "kept").await;
+        assert!(proven(31).await, "{change}");
+    }
+    connection.close().await.unwrap();
+    // It stays as long as purging may go by it.
+    assert_eq!(store.trim_audit(Timestamp(99)).await.unwrap(), 2);
+    assert!(proven(31).await);
+}
+
+pub(super) async fn a_refusal_names_members_only(database: &Database) {
+    let store = &database.store;
+    let acme = make_tenant(store, "acme").await;
+    add_members(store, &acme).await;
+    store.record_refusal(&acme, full("mallory", "lee", 10), "R").await.unwrap();
+    store
+        .record_refusal(&acme, AuditEntry { actor: None, ..full("kim", "lee", 10) }, "R")
+        .await
+        .unwrap();
+    assert_eq!(head(store, &acme).await.number, 1, "nobody to hold to account");
+    let strangers =
+        AuditEntry { members: member_ids(&["mallory", "lee"]), ..full("kim", "mallory", 10) };
+    store.record_refusal(&acme, strangers, "R").await.unwrap();
+    assert_sound(store, &acme).await;
+    let tx = store.read().await.unwrap();
+    let tried = tx.trail_records(&acme, Some(1), 9).await.unwrap();
+    let about: Vec<_> = tried[0].subjects.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(about, ["lee", "r"]);
+    assert!(tried[0].before.as_ref().unwrap().contains("not-a-member"), "{tried:?}");
+    assert!(!format!("{tried:?}").contains("mallory"), "{tried:?}");
+}
+
 pub(super) async fn a_purged_tenant_keeps_its_place_and_no_value(database: &Database) {
     let store = &database.store;
     let (acme, other) = trails(store).await;
@@ -377,6 +593,7 @@ pub(super) async fn a_purged_tenant_keeps_its_place_and_no_value(database: &Data
 pub(super) async fn writers_at_the_same_time_make_one_chain(database: &Database) {
     let (one, two) = (database.store.clone(), database.replica().await);
     let acme = make_tenant(&one, "acme").await;
+    add_members(&one, &acme).await;
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..40 {
         let (store, acme) = ([&one, &two][n % 2].clone(), acme.clone());
@@ -418,16 +635,32 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
         problems.dedup();
         problems
     };
-    assert_eq!(problems(&other, &keys).await, ["checkpoint", "old_key"]);
+    assert_eq!(problems(&other, &keys).await, ["old_key"]);
+    // Nothing goes on from what the old key vouches for, whatever the head says of it.
+    let connection = connect(&database.options).await;
+    let claim = |id: &str| format!("UPDATE audit_heads SET key_id = '{id}'");
+    for id in [key("a").id(), old.database_audit_key().id()] {
+        connection.execute_unprepared(&claim(id)).await.unwrap();
+        let tx = new.write(&acme).await.unwrap();
+        let refused = tx.commit(Touched::Nothing, entry(60)).await.unwrap_err();
+        assert!(refused.to_string().contains("rolegate audit rotate"), "{refused}");
+    }
+    // It is verified first.
+    keep(&connection, "kept").await;
+    for change in [edit(3, "caller = 'else'"), edit(4, "\"after\" = NULL")] {
+        connection.execute_unprepared(&change).await.unwrap();
+        assert_eq!(new.rotate_audit(&acme, &keys, false).await.unwrap(), Rotated::Broken);
+        restore(&connection, "kept").await;
+    }
+    assert_eq!(new.rotate_audit(&acme, &keys, false).await.unwrap(), Rotated::Done);
     record(&new, &acme, entry(60)).await;
-    assert_eq!(problems(&acme, &keys).await, ["checkpoint"]);
     // Those who have only the old key do not come after the new one.
-    let refused = old.record_refusal(&acme, entry(70), "R").await;
+    let refused = old.record_refusal(&acme, full("kim", "lee", 70), "R").await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     for (tenant, ended) in
-        [(&acme, Rotated::Done), (&acme, Rotated::Unneeded), (&other, Rotated::Done)]
+        [(&acme, Rotated::Unneeded), (&other, Rotated::Done), (&other, Rotated::Unneeded)]
     {
-        assert_eq!(new.rotate_audit(tenant, &keys).await.unwrap(), ended);
+        assert_eq!(new.rotate_audit(tenant, &keys, false).await.unwrap(), ended);
         assert!(problems(tenant, &keys).await.is_empty());
         // The old key alone, or the new one alone, is not enough.
         assert_eq!(problems(tenant, &ring(&[key("a")])).await, ["unknown_key"]);
@@ -452,11 +685,39 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
         .await
         .unwrap();
     let forger = SqlStore::open(&database.options).await.unwrap();
+    let tx = forger.write(&acme).await.unwrap();
+    let refused = tx.commit(Touched::Nothing, entry(80)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    let last = head(&forger, &acme).await.number;
+    connection.execute_unprepared(&edit(last, &format!("key_id = '{known}'"))).await.unwrap();
     record(&forger, &acme, entry(80)).await;
     let verified = forger.verify_audit(&acme, &keys, &[]).await.unwrap();
     assert!(verified.findings.iter().any(|f| f.problem == "key_order"), "{verified:?}");
     forger.close().await;
     connection.close().await.unwrap();
+}
+
+pub(super) async fn events_under_older_keys_are_deleted_by_whoever_has_them(database: &Database) {
+    let with = async |key: &AuditKey| {
+        let audit_key = AuditKeyChoice::Given(key.clone());
+        SqlStore::open(&OpenOptions { audit_key, ..database.options.clone() }).await.unwrap()
+    };
+    let old = with(&key("a")).await;
+    let (acme, _) = trails(&old).await;
+    assert_eq!(old.trim_audit(Timestamp(5)).await.unwrap(), 2);
+    let new = with(&key("c")).await;
+    let keys = Keyring::new(key("c"), [key("a")]);
+    assert_eq!(new.rotate_audit(&acme, &keys, false).await.unwrap(), Rotated::Done);
+    // The other trail was not verified yet, so nothing is signed there.
+    for (deleted, known) in [(0, &Keyring::new(key("c"), [])), (1, &keys)] {
+        assert_eq!(new.trim_audit_with(known, Timestamp(15)).await.unwrap(), deleted);
+        assert!(new.verify_audit(&acme, &keys, &[]).await.unwrap().is_sound());
+    }
+    assert_eq!(new.trim_audit(Timestamp(45)).await.unwrap(), 0);
+    assert_eq!(new.trim_audit_with(&keys, Timestamp(45)).await.unwrap(), 3);
+    assert!(new.verify_audit(&acme, &keys, &[]).await.unwrap().is_sound());
+    old.close().await;
+    new.close().await;
 }
 
 /// A database of the first schema, whose events know of no chain.

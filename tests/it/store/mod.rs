@@ -31,10 +31,17 @@ macro_rules! suite {
                 }
                 chain {
                     every_edit_is_found, an_end_that_was_cut_off_is_found_with_an_exported_head,
+                    an_end_that_was_cut_off_is_found_after_the_next_write,
+                    a_restore_is_an_event_of_every_trail,
                     an_erasure_cannot_be_undone_and_leaves_no_salt,
+                    an_erasure_vouches_for_nothing_that_was_edited,
                     what_is_deleted_for_its_age_leaves_a_checkpoint,
+                    what_was_edited_is_not_deleted_for_its_age,
+                    a_deletion_is_proven_by_its_event_and_nothing_else,
+                    a_refusal_names_members_only,
                     a_purged_tenant_keeps_its_place_and_no_value,
                     writers_at_the_same_time_make_one_chain, a_new_key_takes_over,
+                    events_under_older_keys_are_deleted_by_whoever_has_them,
                 }
                 watching {
                     changes_come_in_order_and_resume_without_loss_or_repetition,
