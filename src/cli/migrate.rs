@@ -23,7 +23,8 @@ pub(super) struct MigrateArgs {
 pub(super) async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
     let after_restore = args.after_restore;
     let mut options = OpenOptions { migrate: true, after_restore, ..args.database.options()? };
-    if options.audit_key == AuditKeyChoice::Database {
+    // That a backup was restored is an event of every audit trail.
+    if options.audit_key == AuditKeyChoice::Database && !after_restore {
         // The servers say which key they go on with.
         options.audit_key = AuditKeyChoice::None;
     }
