@@ -218,8 +218,16 @@ async fn stress(bytes: u64, writes: usize) {
                     let kim = [MemberId::trusted("kim")];
                     let view = cached.view(&tenant, &kim, freshness).await.unwrap().unwrap();
                     // One process, and the write was acknowledged before: no mode may miss it.
-                    assert!(view.state.revision() >= floor, "{} is older than {floor}", view.state.revision());
-                    assert!(view.state.revision() >= last, "back from {last} to {}", view.state.revision());
+                    assert!(
+                        view.state.revision() >= floor,
+                        "{} is older than {floor}",
+                        view.state.revision()
+                    );
+                    assert!(
+                        view.state.revision() >= last,
+                        "back from {last} to {}",
+                        view.state.revision()
+                    );
                     last = view.state.revision();
                     observed.push((view.state.revision(), seen(&view)));
                     tokio::task::yield_now().await;

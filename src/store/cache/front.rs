@@ -156,11 +156,8 @@ impl Share {
                 *of == hash && old.member == kept.member && old.tenant == kept.tenant
             })
         };
-        let gone = if is_same(first) {
-            first.take()
-        } else {
-            std::mem::replace(second, first.take())
-        };
+        let gone =
+            if is_same(first) { first.take() } else { std::mem::replace(second, first.take()) };
         *first = Some((hash, kept));
         self.bytes += bytes;
         self.bytes -= gone.map(|(_, kept)| weight(&kept)).unwrap_or_default();

@@ -586,7 +586,8 @@ pub(super) async fn a_purged_tenant_keeps_its_place_and_no_value(database: &Data
         tx.trail(&acme).await.unwrap(),
         tx.trail_records(&acme, None, 9).await.unwrap()
     );
-    assert!(!["lee", "ada", "erased-"].iter().any(|value| left.contains(value)), "{left}");
+    // With their quotes: in hexadecimal there may be an "ada" too.
+    assert!(!["\"lee", "\"ada", "erased-"].iter().any(|value| left.contains(value)), "{left}");
     assert_sound(store, &other).await;
 }
 

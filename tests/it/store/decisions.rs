@@ -36,7 +36,10 @@ pub(super) async fn a_view_has_the_members_that_exist(store: &SqlStore) {
     let tenant = make_members(store, "acme", &members).await;
     make_members(store, "other", &[member("Kim", &[], &[])]).await;
     let view = view(store, &tenant, &["kim", "lee", "Kim", "nobody"]).await.unwrap();
-    assert_eq!((view.state.revision(), view.catalog.reference().to_string()), (2, "qpien@1".into()));
+    assert_eq!(
+        (view.state.revision(), view.catalog.reference().to_string()),
+        (2, "qpien@1".into())
+    );
     let mut found: Vec<_> = view.members.keys().cloned().collect();
     found.sort();
     assert_eq!(found, member_ids(&["kim", "lee"]));

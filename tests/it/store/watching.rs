@@ -283,7 +283,9 @@ pub(super) async fn whoever_does_not_read_is_disconnected_and_resumes(database: 
 pub(super) async fn whoever_falls_behind_the_feed_reads_on_from_the_database(database: &Database) {
     let store = &database.store;
     let tenant = settled_tenant(store, "acme").await;
-    let watches = watches(store, WatchLimits { ring_changes: 5, ..limits() });
+    // The idle one does not read for as long as 700 changes take.
+    let patience = Duration::from_secs(300);
+    let watches = watches(store, WatchLimits { ring_changes: 5, patience, ..limits() });
     let (idle, quick) =
         (watch(&watches, &[], "").await.unwrap(), watch(&watches, &[], "").await.unwrap());
     let expected: Vec<_> = (100..800).map(|at| format!("acme@{at}")).collect();
