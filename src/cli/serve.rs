@@ -178,7 +178,8 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         drain_delay: Duration::from_secs(args.drain_delay),
         drain_timeout: Duration::from_secs(args.drain_timeout),
     };
-    Ok(server::run(config, Listeners { grpc, admin }, signal()?).await?)
+    let running = server::run(config, Listeners { grpc, admin }, signal()?);
+    Ok(Box::pin(running).await?)
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
