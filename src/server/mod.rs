@@ -64,8 +64,9 @@ const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How many streams a client may have reset that were not looked at yet, before its connection ends.
 const MAX_PENDING_RESETS: usize = 20;
 /// How many streams the server may have had to reset for a client's faults, before its connection
-/// ends.
-const MAX_FAULTY_STREAMS: usize = 256;
+/// ends. h2's own default, and no less: the rest of a request that was refused before it was read
+/// counts too when it arrives after the refusal, and whoever lacks a capability may ask often.
+const MAX_FAULTY_STREAMS: usize = 1_024;
 
 /// Why a server does not start, or ends.
 #[derive(Debug, thiserror::Error)]
