@@ -33,8 +33,8 @@ use crate::grpc::authenticate::AuthenticateLayer;
 use crate::grpc::edge::{EdgeLayer, EdgeLimits};
 use crate::grpc::meter::{MeterLayer, RpcCounts};
 use crate::grpc::{
-    self, AuthzApi, AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer,
-    TenantApi, TenantServiceServer,
+    self, AuthzApi, AuthzServiceServer, CheckStreams, MemberApi, MemberServiceServer, RoleApi,
+    RoleServiceServer, TenantApi, TenantServiceServer,
 };
 use crate::http::{Admin, Metrics, Version};
 use crate::service::decide::Decisions;
@@ -196,7 +196,10 @@ pub async fn run(
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
+    let streams = CheckStreams::default();
+    let decisions = services.decisions.clone();
     let authz = AuthzApi::new(services.decisions, services.roles.clone(), watches.clone());
+    let authz = AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes);
     let roles = RoleApi::new(services.roles);
     let tenants = TenantApi::new(services.tenants);
     let members = MemberApi::new(services.members);
@@ -220,7 +223,7 @@ pub async fn run(
         .layer(EdgeLayer::new(limits))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(AdmissionLayer::new(room))
-        .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
+        .add_service(streams.before(authz, decisions, limits.message_bytes))
         .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
         .add_service(
             TenantServiceServer::new(tenants).max_decoding_message_size(limits.message_bytes),
@@ -245,6 +248,7 @@ pub async fn run(
             tokio::time::sleep(config.drain_delay).await;
             // Streams would go on for as long as their clients want.
             watches.drain();
+            streams.drain();
             drain.send(()).ok();
             match tokio::time::timeout(config.drain_timeout, &mut server).await {
                 Ok(ended) => ended,

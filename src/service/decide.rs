@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::counts::DecisionCounts;
+use super::counts::{DecisionCounts, Tally};
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
@@ -165,8 +165,20 @@ impl<S: DecisionSource> Decisions<S> {
     }
 
     /// Counts decisions that are answered with.
-    pub fn count(&self, reasons: impl Iterator<Item = DecisionReason>) {
-        self.counts.add_all(reasons);
+    pub fn count(&self, answered: &Tally) {
+        self.counts.add_tally(answered);
+    }
+
+    /// How fresh an answer about this tenant must be.
+    ///
+    /// # Errors
+    /// A bad token is refused.
+    pub fn freshness(
+        &self,
+        tenant: &TenantId,
+        consistency: &Consistency,
+    ) -> Result<Freshness, ServiceError> {
+        self.tokens.freshness(tenant, consistency)
     }
 
     /// The token that names a view's state. The tenant is the view's.
@@ -186,21 +198,34 @@ impl<S: DecisionSource> Decisions<S> {
         questions: Vec<Result<Question, Violation>>,
         consistency: &Consistency,
     ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
+        self.check_numbered(tenant, questions.into_iter().enumerate().collect(), consistency).await
+    }
+
+    /// The same for some of a request's items, each with its number among all of them.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check_batch`].
+    pub async fn check_numbered(
+        &self,
+        tenant: &TenantId,
+        questions: Vec<(usize, Result<Question, Violation>)>,
+        consistency: &Consistency,
+    ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
         bounded("items", questions.len())?;
-        let distinct: HashSet<&MemberId> =
-            questions.iter().flatten().map(|question| &question.member).collect();
+        let sound = || questions.iter().flat_map(|(_, question)| question);
+        let distinct: HashSet<&MemberId> = sound().map(|question| &question.member).collect();
         let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
         let Some(view) = self.many(tenant, &members, consistency).await? else {
-            let denied = |item: Result<Question, Violation>| {
+            self.counts.add(DecisionReason::TenantNotFound, sound().count());
+            let denied = |(_, item): (usize, Result<Question, Violation>)| {
                 item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
             };
-            self.counts.add(DecisionReason::TenantNotFound, questions.iter().flatten().count());
             return Ok(no_tenant(questions.into_iter().map(denied).collect()));
         };
-        let decisions = questions.into_iter().enumerate().map(|(index, item)| {
+        let decisions = questions.into_iter().map(|(number, item)| {
             let question = item?;
             decide(&view.catalog, view.members.get(&question.member).map(Arc::as_ref), &question)
-                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
+                .map_err(|problem| Violation::new(format!("items[{number}].permission"), problem))
         });
         let decisions: Vec<_> = decisions.collect();
         self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
