@@ -144,8 +144,8 @@ async fn oqupie(mut clients: Clients, called: &mut Called) {
         }],
         consistency: None,
     };
-    let questions = tokio_stream::iter([question.clone(), question]);
-    let mut stream = call!(called, clients.authz.check_stream(questions));
+    let asked = tokio_stream::iter([question.clone(), question]);
+    let mut stream = call!(called, clients.authz.check_stream(asked));
     let mut answered = 0;
     while let Some(answer) = stream.message().await.unwrap() {
         assert!(answer.results.iter().all(|result| result.correlation_id == 42));
