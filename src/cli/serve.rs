@@ -119,6 +119,9 @@ pub(super) struct ServeArgs {
     /// Delete audit events that are older than this many days. 0: keep them for good.
     #[arg(long, env = "ROLEGATE_AUDIT_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
     audit_retention_days: u32,
+    /// How many threads serve connections. By default one for each core.
+    #[arg(long, env = "ROLEGATE_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    workers: Option<u32>,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -172,6 +175,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         },
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),
+        workers: args.workers.map(|workers| workers as usize),
         limits: args.limits.limits((args.max_message_kib as usize) << 10),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),

@@ -12,6 +12,7 @@
 mod accept;
 pub mod access;
 pub mod admission;
+pub mod api;
 pub mod authenticate;
 mod authz;
 mod authz_show;

@@ -62,6 +62,8 @@ pub struct Config {
     pub watch: WatchLimits,
     /// How long the audit trail is kept; `None`: for good.
     pub audit_retention: Option<Duration>,
+    /// How many threads serve connections; `None`: one for each core.
+    pub workers: Option<usize>,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
     /// What connections and calls may take.
@@ -92,6 +94,7 @@ impl Config {
             follow: FollowLimits::default(),
             watch: WatchLimits::default(),
             audit_retention: None,
+            workers: None,
             max_message_bytes: 8 << 20,
             limits: ServeLimits::default(),
             request_timeout: Duration::from_secs(30),
