@@ -206,7 +206,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
 }
 
 /// A question, by itself or as an item of a batch.
-fn question(
+pub(super) fn question(
     fields: &mut Fields,
     item: Option<&Path<'_>>,
     member_id: String,
@@ -221,7 +221,7 @@ fn question(
 }
 
 /// One question of a batch, or the first thing that is wrong with it.
-fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> {
+pub(super) fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> {
     let pb::CheckItem { member_id, permission, resource } = item;
     let items = Path::from("items");
     let path = items.at(index);
@@ -234,7 +234,10 @@ fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> 
 }
 
 /// Resources to choose from; the answer names them by their ids.
-fn candidates(fields: &mut Fields, resources: Vec<pb::Resource>) -> Sound<Vec<Resource>> {
+pub(super) fn candidates(
+    fields: &mut Fields,
+    resources: Vec<pb::Resource>,
+) -> Sound<Vec<Resource>> {
     let path = Path::from("resources");
     fields.each(resources, |fields, index, resource| {
         let path = path.at(index);

@@ -9,13 +9,13 @@ use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
-use crate::domain::decision::{Decision, DecisionReason};
+use crate::domain::decision::{Decision, DecisionReason, Ruling};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{MemberStatus, Subject};
 use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
-use crate::domain::resource::{Attribute, Resource};
+use crate::domain::resource::{Attribute, Described, Resource};
 use crate::store::{DecisionSource, Freshness, MemberView, TenantView};
 
 /// The most questions, or candidate resources, in one call.
@@ -43,6 +43,17 @@ pub struct Answer<T> {
     pub token: Option<String>,
     /// Set when the database is gone and this was decided from what was held: as of this time.
     pub stale_since: Option<Timestamp>,
+}
+
+/// A question that was decided from what is at hand, with the state that it was decided at.
+#[derive(Debug, Clone)]
+pub struct AtHand {
+    /// The member, the catalog, and the state.
+    pub view: Arc<MemberView>,
+    /// What was asked about.
+    pub permission: PermissionIx,
+    /// The answer.
+    pub ruling: Ruling,
 }
 
 /// Which of the candidates a member may act on.
@@ -131,6 +142,37 @@ impl<S: DecisionSource> Decisions<S> {
             .map_err(|problem| Refusal::invalid("permission", problem))?;
         self.counts.add(decision.reason, 1);
         Ok(self.answer(tenant, &view, decision))
+    }
+
+    /// One question without waiting for anything, and without allocating anything: the very decision
+    /// of [`Decisions::check`], where what it takes is at hand. Nothing says nothing: that one may
+    /// still answer, or refuse. Not counted: see [`Decisions::count`].
+    pub fn check_at_hand<R: Described>(
+        &self,
+        tenant: &str,
+        member: &str,
+        permission: &str,
+        resource: Option<&R>,
+        freshness: Freshness,
+    ) -> Option<AtHand> {
+        let view = self.at_hand(tenant, member, freshness)?;
+        let permission = view.catalog.find(permission)?;
+        let ruling = match view.subject.as_deref() {
+            Some(subject) => subject.rule(&view.catalog, permission, resource),
+            None => Ruling::denied(DecisionReason::MemberNotFound),
+        };
+        Some(AtHand { view, permission, ruling })
+    }
+
+    /// Counts decisions that are answered with.
+    pub fn count(&self, reasons: impl Iterator<Item = DecisionReason>) {
+        self.counts.add_all(reasons);
+    }
+
+    /// The token that names a view's state. The tenant is the view's.
+    #[must_use]
+    pub fn token<'v>(&self, tenant: &str, view: &'v MemberView) -> &'v str {
+        view.state.token(|| self.tokens.issue(&TenantId::trusted(tenant), view.state.revision()))
     }
 
     /// Many questions at one state. Items keep their order and fail one by one: those that could
@@ -280,7 +322,7 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Option<Arc<MemberView>>, ServiceError> {
         let freshness = self.tokens.freshness(tenant, consistency)?;
-        if let Some(view) = self.at_hand(tenant, member, freshness) {
+        if let Some(view) = self.at_hand(tenant.as_str(), member.as_str(), freshness) {
             return Ok(Some(view));
         }
         let view = self.view(tenant, std::slice::from_ref(member), freshness).await?;
@@ -310,11 +352,11 @@ impl<S: DecisionSource> Decisions<S> {
         members: &[MemberId],
         freshness: Freshness,
     ) -> Option<TenantView> {
-        let first = self.at_hand(tenant, members.first()?, freshness)?;
+        let first = self.at_hand(tenant.as_str(), members.first()?.as_str(), freshness)?;
         let MemberView { catalog, state, subject: _, stale_since } = MemberView::clone(&first);
         let mut found = HashMap::with_capacity(members.len());
         for member in members {
-            let view = self.at_hand(tenant, member, freshness)?;
+            let view = self.at_hand(tenant.as_str(), member.as_str(), freshness)?;
             if !Arc::ptr_eq(&view.state, &state) {
                 return None;
             }
@@ -323,18 +365,13 @@ impl<S: DecisionSource> Decisions<S> {
         Some(TenantView { catalog, state, members: found, stale_since })
     }
 
-    fn at_hand(
-        &self,
-        tenant: &TenantId,
-        member: &MemberId,
-        freshness: Freshness,
-    ) -> Option<Arc<MemberView>> {
+    fn at_hand(&self, tenant: &str, member: &str, freshness: Freshness) -> Option<Arc<MemberView>> {
         let at_least = match freshness {
             Freshness::MinimizeLatency => 0,
             Freshness::AtLeast(revision) => revision,
             Freshness::FullyConsistent => return None,
         };
-        self.source.at_hand(tenant.as_str(), member.as_str(), at_least)
+        self.source.at_hand(tenant, member, at_least)
     }
 
     async fn view(
@@ -353,11 +390,10 @@ impl<S: DecisionSource> Decisions<S> {
     }
 
     fn answer<T>(&self, tenant: &TenantId, view: &MemberView, value: T) -> Answer<T> {
-        let make = || self.tokens.issue(tenant, view.state.revision());
         Answer {
             value,
             catalog: Some(Arc::clone(&view.catalog)),
-            token: Some(view.state.token(make).to_owned()),
+            token: Some(self.token(tenant.as_str(), view).to_owned()),
             stale_since: view.stale_since,
         }
     }

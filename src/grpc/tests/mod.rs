@@ -5,6 +5,7 @@ mod edge;
 mod parsing;
 mod requests;
 mod statuses;
+mod wire;
 mod writes;
 
 use std::sync::Arc;
