@@ -1,12 +1,13 @@
 //! `rolegate serve`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::server::{self, CatalogFile, Config, Listeners, TlsFiles};
+use rolegate::server::{self, CatalogFile, Config, DecisionLogConfig, Listeners, TlsFiles};
 use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
@@ -122,6 +123,19 @@ pub(super) struct ServeArgs {
     /// How many threads serve connections. By default one for each core.
     #[arg(long, env = "ROLEGATE_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     workers: Option<u32>,
+    /// Log decisions to this file, as lines of JSON; `-`: to standard output. It names members and
+    /// resources.
+    #[arg(long, env = "ROLEGATE_DECISION_LOG", value_name = "FILE")]
+    decision_log: Option<PathBuf>,
+    /// Log one decision in so many, chosen at random. 1: all of them.
+    #[arg(
+        long,
+        env = "ROLEGATE_DECISION_LOG_SAMPLE",
+        default_value = "1",
+        value_name = "N",
+        requires = "decision_log"
+    )]
+    decision_log_sample: NonZeroU32,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -176,6 +190,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),
         workers: args.workers.map(|workers| workers as usize),
+        decision_log: args.decision_log.map(|file| DecisionLogConfig {
+            file: Some(file).filter(|file| file.as_os_str() != "-"),
+            one_in: args.decision_log_sample,
+        }),
         limits: args.limits.limits((args.max_message_kib as usize) << 10),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),

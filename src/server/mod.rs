@@ -5,6 +5,7 @@ mod callers;
 mod catalogs;
 mod config;
 mod core;
+mod decision_log;
 mod demo;
 mod health;
 mod housekeeping;
@@ -23,11 +24,13 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
+pub use decision_log::DecisionLogConfig;
 pub use limits::ServeLimits;
 pub use security::SecurityError;
 pub use tls::TlsFiles;
 
 use self::core::{Core, MakeApi, Serving};
+use self::decision_log::Writing;
 use self::limits::Door;
 use self::security::Security;
 
@@ -78,6 +81,9 @@ pub enum ServeError {
     /// The demo could not be set up.
     #[error("the demo tenants could not be made: {0}")]
     Demo(String),
+    /// Decisions were to be logged, and cannot be.
+    #[error("{0}")]
+    DecisionLog(String),
     /// The listener failed.
     #[error("the gRPC server failed: {0}")]
     Transport(String),
@@ -153,7 +159,15 @@ pub async fn run(
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
-    let services = Services::new(&store, config.cache_bytes, config.follow);
+    let mut services = Services::new(&store, config.cache_bytes, config.follow);
+    let decision_log = match config.decision_log {
+        Some(config) => Some(Writing::start(config).await.map_err(ServeError::DecisionLog)?),
+        None => None,
+    };
+    if let Some(writing) = &decision_log {
+        services.decisions = services.decisions.logged(writing.log());
+        metrics::of_decision_log(&admin.metrics, Arc::clone(writing.log().counts()));
+    }
     // Before anything is cached: what is cached from now on is followed from now on.
     let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
     let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
@@ -208,6 +222,9 @@ pub async fn run(
             Ok(())
         }
     };
+    if let Some(writing) = decision_log {
+        writing.finish().await;
+    }
     housekeeping.abort();
     follower.abort();
     store.close().await;

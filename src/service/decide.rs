@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::counts::DecisionCounts;
+use super::decision_log::{Asker, CallLog, DecisionLog};
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
@@ -30,6 +31,12 @@ pub struct Question {
     pub permission: String,
     /// To what.
     pub resource: Option<Resource>,
+}
+
+impl Question {
+    fn parts(&self) -> (&MemberId, &str, Option<&Resource>) {
+        (&self.member, &self.permission, self.resource.as_ref())
+    }
 }
 
 /// An answer with the state that it was decided at.
@@ -97,6 +104,7 @@ pub struct Decisions<S> {
     source: Arc<S>,
     tokens: Tokens,
     counts: Arc<DecisionCounts>,
+    log: Option<Arc<DecisionLog>>,
 }
 
 /// Clones share the source, which need not be one that can be cloned.
@@ -106,6 +114,7 @@ impl<S> Clone for Decisions<S> {
             source: Arc::clone(&self.source),
             tokens: self.tokens.clone(),
             counts: Arc::clone(&self.counts),
+            log: self.log.clone(),
         }
     }
 }
@@ -114,7 +123,13 @@ impl<S: DecisionSource> Decisions<S> {
     /// Decides from this source.
     #[must_use]
     pub fn new(source: Arc<S>, tokens: Tokens) -> Self {
-        Decisions { source, tokens, counts: Arc::default() }
+        Decisions { source, tokens, counts: Arc::default(), log: None }
+    }
+
+    /// Records decisions in this log from now on.
+    #[must_use]
+    pub fn logged(self, log: Arc<DecisionLog>) -> Self {
+        Decisions { log: Some(log), ..self }
     }
 
     /// What was decided since the start: each check, each item of a batch, each candidate of a
@@ -130,17 +145,21 @@ impl<S: DecisionSource> Decisions<S> {
     /// An unknown permission or a bad token is refused; a failing store is no answer.
     pub async fn check(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         question: &Question,
         consistency: &Consistency,
     ) -> Result<Answer<Decision>, ServiceError> {
         let Some(view) = self.one(tenant, &question.member, consistency).await? else {
             self.counts.add(DecisionReason::TenantNotFound, 1);
-            return Ok(no_tenant(Decision::denied(DecisionReason::TenantNotFound)));
+            let decision = Decision::denied(DecisionReason::TenantNotFound);
+            self.log(asker, tenant, None).add(None, question.parts(), &decision);
+            return Ok(no_tenant(decision));
         };
         let decision = decide(&view.catalog, view.subject.as_deref(), question)
             .map_err(|problem| Refusal::invalid("permission", problem))?;
         self.counts.add(decision.reason, 1);
+        self.log(asker, tenant, Some(&view)).add(None, question.parts(), &decision);
         Ok(self.answer(tenant, &view, decision))
     }
 
@@ -182,6 +201,7 @@ impl<S: DecisionSource> Decisions<S> {
     /// As for [`Decisions::check`], and too many items, refuse the whole call.
     pub async fn check_batch(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         questions: Vec<Result<Question, Violation>>,
         consistency: &Consistency,
@@ -191,21 +211,29 @@ impl<S: DecisionSource> Decisions<S> {
             questions.iter().flatten().map(|question| &question.member).collect();
         let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
         let Some(view) = self.many(tenant, &members, consistency).await? else {
-            let denied = |item: Result<Question, Violation>| {
-                item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
+            let mut log = self.log(asker, tenant, None);
+            let denied = |(index, item): (usize, Result<Question, Violation>)| {
+                let question = item?;
+                let decision = Decision::denied(DecisionReason::TenantNotFound);
+                log.add(Some(index), question.parts(), &decision);
+                Ok(decision)
             };
             self.counts.add(DecisionReason::TenantNotFound, questions.iter().flatten().count());
-            return Ok(no_tenant(questions.into_iter().map(denied).collect()));
+            return Ok(no_tenant(questions.into_iter().enumerate().map(denied).collect()));
         };
+        let TenantView { catalog, state, members, stale_since } = view;
+        let view = MemberView { catalog, state, subject: None, stale_since };
+        let mut log = self.log(asker, tenant, Some(&view));
         let decisions = questions.into_iter().enumerate().map(|(index, item)| {
             let question = item?;
-            decide(&view.catalog, view.members.get(&question.member).map(Arc::as_ref), &question)
-                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
+            let subject = members.get(&question.member).map(Arc::as_ref);
+            let decision = decide(&view.catalog, subject, &question)
+                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))?;
+            log.add(Some(index), question.parts(), &decision);
+            Ok(decision)
         });
-        let decisions: Vec<_> = decisions.collect();
+        let decisions: Vec<Result<Decision, Violation>> = decisions.collect();
         self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
-        let TenantView { catalog, state, members: _, stale_since } = view;
-        let view = MemberView { catalog, state, subject: None, stale_since };
         Ok(self.answer(tenant, &view, decisions))
     }
 
@@ -215,6 +243,7 @@ impl<S: DecisionSource> Decisions<S> {
     /// As for [`Decisions::check_batch`].
     pub async fn filter(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         member: &MemberId,
         permission: &str,
@@ -222,20 +251,35 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Answer<Filtered>, ServiceError> {
         bounded("resources", resources.len())?;
+        // Of each candidate: who misses one in a list asks why.
+        let all_denied = |mut log: CallLog<'_>, reason| {
+            self.counts.add(reason, resources.len());
+            let decision = Decision::denied(reason);
+            if log.log.is_none() {
+                return;
+            }
+            for (index, resource) in resources.iter().enumerate() {
+                log.add(Some(index), (member, permission, Some(resource)), &decision);
+            }
+        };
         let Some(view) = self.one(tenant, member, consistency).await? else {
-            self.counts.add(DecisionReason::TenantNotFound, resources.len());
+            all_denied(self.log(asker, tenant, None), DecisionReason::TenantNotFound);
             let denied = Some(DecisionReason::TenantNotFound);
             return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
         };
+        let name = permission;
         let permission = known(&view.catalog, permission)?;
+        let mut log = self.log(asker, tenant, Some(&view));
         let mut filtered = Filtered { denied: hopeless(&view), ..Filtered::default() };
         if let (None, Some(subject)) = (filtered.denied, view.subject.as_deref()) {
             if subject.granted(&view.catalog, permission).is_empty() {
                 filtered.denied = Some(DecisionReason::PermissionNotGranted);
             } else {
                 let decide = |resource| subject.decide(&view.catalog, permission, Some(resource));
-                let reasons = resources.iter().map(|resource| {
-                    let Decision { reason, decided_by: _, missing } = decide(resource);
+                let reasons = resources.iter().enumerate().map(|(index, resource)| {
+                    let decision = decide(resource);
+                    log.add(Some(index), (member, name, Some(resource)), &decision);
+                    let Decision { reason, decided_by: _, missing } = decision;
                     if reason.allows() {
                         filtered.allowed.push(resource.id.clone());
                     } else if reason == DecisionReason::ResourceAttributeRequired {
@@ -250,7 +294,7 @@ impl<S: DecisionSource> Decisions<S> {
             }
         }
         if let Some(reason) = filtered.denied {
-            self.counts.add(reason, resources.len());
+            all_denied(log, reason);
         }
         Ok(self.answer(tenant, &view, filtered))
     }
@@ -387,6 +431,17 @@ impl<S: DecisionSource> Decisions<S> {
             return Err(Refusal::ConsistencyTokenAhead.into());
         }
         Ok(view)
+    }
+
+    /// The log of one call.
+    fn log<'c>(
+        &'c self,
+        asker: Asker<'c>,
+        tenant: &'c TenantId,
+        view: Option<&'c MemberView>,
+    ) -> CallLog<'c> {
+        let at = view.map(|view| (&view.catalog, &*view.state, view.stale_since));
+        CallLog { log: self.log.as_deref(), asker, tenant, at, recorded: 0 }
     }
 
     fn answer<T>(&self, tenant: &TenantId, view: &MemberView, value: T) -> Answer<T> {

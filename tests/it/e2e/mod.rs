@@ -4,6 +4,7 @@ mod actors;
 mod audit;
 mod callers;
 mod command_line;
+mod decision_log;
 mod delays;
 mod desk;
 mod differing;
