@@ -18,6 +18,7 @@ mod authz;
 mod authz_show;
 pub mod edge;
 mod fields;
+pub mod hot;
 mod item_error;
 mod members;
 pub mod meter;

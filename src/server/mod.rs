@@ -29,7 +29,7 @@ pub use limits::ServeLimits;
 pub use security::SecurityError;
 pub use tls::TlsFiles;
 
-use self::core::{Core, MakeApi, Serving};
+use self::core::{Core, Everything, MakeEverything, Serving};
 use self::decision_log::Writing;
 use self::limits::Door;
 use self::security::Security;
@@ -197,7 +197,7 @@ pub async fn run(
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
     let shared = Shared { rpcs, limits, authenticator: security.authenticator(), room };
     let serving = Serving {
-        api: api(services, watches.clone(), health_service, shared)?,
+        everything: everything(services, watches.clone(), health_service, shared)?,
         tls: security.tls(),
         limits: config.limits,
         patience: config.request_timeout + CLOSING,
@@ -232,13 +232,13 @@ pub async fn run(
     served
 }
 
-/// What makes all methods anew for each thread.
-fn api(
+/// Makes all methods anew for each thread.
+fn everything(
     services: Services,
     watches: Watches,
     health: HealthServer<impl Health>,
     shared: Shared,
-) -> Result<MakeApi, ServeError> {
+) -> Result<MakeEverything, ServeError> {
     let reflection = |builder: tonic_reflection::server::Builder<'static>| {
         builder
             .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
@@ -252,16 +252,16 @@ fn api(
     Ok(Arc::new(move || {
         let Services { decisions, roles, tenants, members, .. } = services.clone();
         let methods = Methods::new(
-            AuthzApi::new(decisions, roles.clone(), watches.clone()),
+            AuthzApi::new(decisions.clone(), roles.clone(), watches.clone()),
             RoleApi::new(roles),
             TenantApi::new(tenants),
             MemberApi::new(members),
             shared.limits.message_bytes,
         );
         let (health, v1, v1alpha) = (health.clone(), v1.clone(), v1alpha.clone());
-        shared.around(
-            methods.and(|ours| ours.add_service(health).add_service(v1).add_service(v1alpha)),
-        )
+        let methods =
+            methods.and(|ours| ours.add_service(health).add_service(v1).add_service(v1alpha));
+        Everything { api: shared.around(methods), decisions, shared: shared.clone() }
     }))
 }
 

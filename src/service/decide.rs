@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::counts::DecisionCounts;
-use super::decision_log::{Asker, CallLog, DecisionLog};
+use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
@@ -61,6 +61,16 @@ pub struct AtHand {
     pub permission: PermissionIx,
     /// The answer.
     pub ruling: Ruling,
+}
+
+impl AtHand {
+    /// The decision, with all that a person may want to know of it.
+    fn decision(&self) -> Decision {
+        match self.view.subject.as_deref() {
+            Some(subject) => subject.told(self.permission, self.ruling),
+            None => Decision::denied(self.ruling.reason),
+        }
+    }
 }
 
 /// Which of the candidates a member may act on.
@@ -163,6 +173,11 @@ impl<S: DecisionSource> Decisions<S> {
         Ok(self.answer(tenant, &view, decision))
     }
 
+    /// What a caller asks for of [`Decisions::check_at_hand`]; none: it asks for what cannot be.
+    pub fn freshness(&self, tenant: &str, consistency: &Consistency) -> Option<Freshness> {
+        self.tokens.freshness(&TenantId::trusted(tenant), consistency).ok()
+    }
+
     /// One question without waiting for anything, and without allocating anything: the very decision
     /// of [`Decisions::check`], where what it takes is at hand. Nothing says nothing: that one may
     /// still answer, or refuse. Not counted: see [`Decisions::count`].
@@ -181,6 +196,36 @@ impl<S: DecisionSource> Decisions<S> {
             None => Ruling::denied(DecisionReason::MemberNotFound),
         };
         Some(AtHand { view, permission, ruling })
+    }
+
+    /// Records a decision that was made at hand, if it is one of those that are wanted. `resource` is
+    /// the caller's id for it, if it gave one.
+    #[inline]
+    pub fn log_at_hand(
+        &self,
+        asker: Asker<'_>,
+        item: Option<usize>,
+        (tenant, member, permission, resource): (&str, &str, &str, &str),
+        made: &AtHand,
+    ) {
+        if let Some(log) = self.log.as_deref()
+            && log.wants()
+        {
+            log.record(Entry {
+                at: Timestamp::now(),
+                caller: asker.caller.to_owned(),
+                method: asker.method,
+                item,
+                tenant: TenantId::trusted(tenant),
+                member: MemberId::trusted(member),
+                permission: permission.to_owned(),
+                resource: Some(resource.to_owned()).filter(|id| !id.is_empty()),
+                decision: made.decision(),
+                catalog: Some(Arc::clone(&made.view.catalog)),
+                revision: Some(made.view.state.revision()),
+                stale_since: made.view.stale_since,
+            });
+        }
     }
 
     /// Counts decisions that are answered with.

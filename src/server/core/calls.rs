@@ -1,11 +1,11 @@
 //! The calls of a connection, each to where it is answered: on this thread what is decided from what
 //! is at hand, elsewhere what begins with the database.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,22 +15,26 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tower::Service as _;
 
+use super::message::Message;
 use super::minder::Activity;
-use crate::grpc::AuthzApi;
-use crate::grpc::api::{Api, ApiBody, is_decided_at_hand};
+use super::{Api, Everything};
+use crate::grpc::api::{ApiBody, is_decided_at_hand};
 use crate::grpc::authenticate::PeerInfo;
+use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::status::internal;
 use crate::service::authentication::Peer;
 use crate::store::Cached;
 
-/// Everything that can be called.
-pub(super) type Everything = Api<AuthzApi<Cached>>;
 type Answer = Result<Response<ApiBody>, Infallible>;
-type Answering = <Everything as tower::Service<Request<Incoming>>>::Future;
+type Answering = <Api as tower::Service<Request<Message>>>::Future;
 
 /// Answers the calls of one connection.
-pub(super) struct Calls {
-    api: RefCell<Everything>,
+pub(super) struct Calls(Arc<Answers>);
+
+/// What they are answered with.
+struct Answers {
+    hot: HotChecks<Cached>,
+    api: Mutex<Api>,
     elsewhere: Handle,
     peer: Option<Arc<Peer>>,
     activity: Arc<Activity>,
@@ -39,12 +43,14 @@ pub(super) struct Calls {
 impl Calls {
     /// Of a client that is this peer.
     pub(super) fn new(
-        api: Everything,
+        everything: &Everything,
         elsewhere: Handle,
         peer: Option<Arc<Peer>>,
         activity: Arc<Activity>,
     ) -> Self {
-        Calls { api: RefCell::new(api), elsewhere, peer, activity }
+        let Everything { api, decisions, shared } = everything;
+        let hot = HotChecks::new(decisions.clone(), shared, peer.clone());
+        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, peer, activity }))
     }
 }
 
@@ -53,27 +59,57 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Error = Infallible;
     type Future = Call;
 
-    fn call(&self, mut request: Request<Incoming>) -> Call {
-        self.activity.begin();
+    fn call(&self, request: Request<Incoming>) -> Call {
+        self.0.activity.begin();
+        let answer = if request.uri().path() == CHECK {
+            Answered::Hot(Some(request), Instant::now())
+        } else {
+            self.0.ask(request.map(Message::whole))
+        };
+        Call { answer, answers: Arc::clone(&self.0) }
+    }
+}
+
+impl Answers {
+    /// A call of any method.
+    fn ask(&self, mut request: Request<Message>) -> Answered {
         let decided_here = is_decided_at_hand(request.uri().path());
         request.extensions_mut().insert(PeerInfo(self.peer.clone()));
-        let answer = if decided_here {
-            Where::Here(self.api.borrow_mut().call(request))
-        } else {
-            let mut api = self.api.borrow().clone();
-            Where::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
-        };
-        Call { answer, activity: Arc::clone(&self.activity) }
+        let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided_here {
+            return Answered::Here(api.call(request));
+        }
+        let mut api = api.clone();
+        Answered::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
+    }
+
+    /// A check: the answer if it can be had at once, else where it will come from.
+    fn check(
+        &self,
+        request: Request<Incoming>,
+        begun: Instant,
+        context: &mut Context<'_>,
+    ) -> Result<Response<HotBody>, Answered> {
+        let (head, body) = request.into_parts();
+        let message = Message::of(body, context);
+        if let Some(whole) = message.complete()
+            && let Some(answer) = self.hot.answer(&head.headers, whole)
+        {
+            return Ok(self.hot.answered(answer, begun.elapsed()));
+        }
+        Err(self.ask(Request::from_parts(head, message)))
     }
 }
 
 /// A call until its answer begins. Dropping it ends it.
 pub(super) struct Call {
-    answer: Where,
-    activity: Arc<Activity>,
+    answer: Answered,
+    answers: Arc<Answers>,
 }
 
-enum Where {
+/// Where the answer comes from.
+enum Answered {
+    Hot(Option<Request<Incoming>>, Instant),
     Here(Answering),
     Elsewhere(JoinHandle<Answer>),
 }
@@ -81,34 +117,45 @@ enum Where {
 impl Future for Call {
     type Output = Result<Response<CallBody>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match &mut self.answer {
-            Where::Here(answer) => ready!(Pin::new(answer).poll(context)),
-            Where::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Call { answer, answers } = self.get_mut();
+        if let Answered::Hot(request, begun) = answer
+            && let Some(request) = request.take()
+        {
+            match answers.check(request, *begun, context) {
+                Ok(hot) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
+                Err(other) => *answer = other,
+            }
+        }
+        let answered = match answer {
+            Answered::Here(answer) => ready!(Pin::new(answer).poll(context)),
+            Answered::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
                 Ok(answer) => answer,
                 // Nobody aborts it but ourselves, when nobody is left to be answered.
                 Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
             },
+            // Answered already.
+            Answered::Hot(..) => return Poll::Pending,
         };
-        let activity = Arc::clone(&self.activity);
-        Poll::Ready(
-            answer.map(|answer| answer.map(|inner| CallBody { inner, _activity: activity })),
-        )
+        let body = |body| CallBody::Other { body, _activity: Arc::clone(&answers.activity) };
+        Poll::Ready(answered.map(|answer| answer.map(body)))
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Where::Elsewhere(answer) = &self.answer {
+        if let Answered::Elsewhere(answer) = &self.answer {
             answer.abort();
         }
     }
 }
 
-/// The body of an answer. Its connection is not idle while there is one.
-pub(super) struct CallBody {
-    inner: ApiBody,
-    _activity: Arc<Activity>,
+/// The body of an answer.
+pub(super) enum CallBody {
+    /// Of a check that was answered at once.
+    Hot(HotBody),
+    /// Of any other call. Its connection is not idle while there is one.
+    Other { body: ApiBody, _activity: Arc<Activity> },
 }
 
 impl Body for CallBody {
@@ -116,17 +163,26 @@ impl Body for CallBody {
     type Error = tonic::Status;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        match self.get_mut() {
+            CallBody::Hot(body) => Pin::new(body).poll_frame(context),
+            CallBody::Other { body, .. } => Pin::new(body).poll_frame(context),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match self {
+            CallBody::Hot(body) => body.is_end_stream(),
+            CallBody::Other { body, .. } => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self {
+            CallBody::Hot(body) => body.size_hint(),
+            CallBody::Other { body, .. } => body.size_hint(),
+        }
     }
 }

@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::Serving;
 use super::accept::Arrival;
 use super::beginning::Beginning;
-use super::calls::{Calls, Everything};
+use super::calls::Calls;
 use super::minder::{Activity, Minder, Orders};
+use super::{Everything, Serving};
 use crate::server::limits::{Place, ServeLimits};
 use crate::server::tls::{Handshaken, Tls};
 use crate::service::authentication::Peer;
@@ -36,7 +36,7 @@ const MAX_FAULTY_STREAMS: usize = 1_024;
 /// What the connections of one thread are served with.
 pub(super) struct Connections {
     http2: http2::Builder<TokioExecutor>,
-    api: Everything,
+    everything: Everything,
     elsewhere: Handle,
     tls: Option<Arc<Tls>>,
     limits: ServeLimits,
@@ -46,7 +46,7 @@ pub(super) struct Connections {
 impl Connections {
     /// What does not belong on this thread is done elsewhere.
     pub(super) fn new(serving: &Serving, elsewhere: Handle) -> Self {
-        let Serving { api, tls, limits, patience } = serving;
+        let Serving { everything, tls, limits, patience } = serving;
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -58,7 +58,7 @@ impl Connections {
             .max_local_error_reset_streams(MAX_FAULTY_STREAMS);
         Connections {
             http2,
-            api: api(),
+            everything: everything(),
             elsewhere,
             tls: tls.clone(),
             limits: *limits,
@@ -106,7 +106,7 @@ impl Connections {
         let Orders { politely, mut now } = minder.start();
         let mut politely = Some(politely);
         let calls =
-            Calls::new(self.api.clone(), self.elsewhere.clone(), peer.map(Arc::new), activity);
+            Calls::new(&self.everything, self.elsewhere.clone(), peer.map(Arc::new), activity);
         let stream = Beginning::new(stream, Arc::clone(&place.door));
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
         let ended = poll_fn(|context| {

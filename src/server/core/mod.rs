@@ -13,6 +13,7 @@ mod accept;
 mod beginning;
 mod calls;
 mod connection;
+mod message;
 mod minder;
 mod worker;
 
@@ -27,19 +28,30 @@ use tokio::task::JoinHandle;
 use super::limits::{Door, ServeLimits};
 use super::tls::Tls;
 use crate::grpc::AuthzApi;
-use crate::grpc::api::Api;
+use crate::grpc::api::{self, Shared};
+use crate::service::decide::Decisions;
 use crate::store::Cached;
 
 use self::worker::Worker;
 
-/// What connections are served with, made anew for each thread: what threads count or refer to
-/// together costs each of them.
-pub(super) type MakeApi = Arc<dyn Fn() -> Api<AuthzApi<Cached>> + Send + Sync>;
+type Api = api::Api<AuthzApi<Cached>>;
+
+/// What calls are answered with.
+pub(super) struct Everything {
+    /// Any method.
+    pub(super) api: Api,
+    /// What is asked most, for the way that is short.
+    pub(super) decisions: Decisions<Cached>,
+    pub(super) shared: Shared,
+}
+
+/// Makes it anew for each thread: what threads refer to together costs each of them.
+pub(super) type MakeEverything = Arc<dyn Fn() -> Everything + Send + Sync>;
 
 /// How to serve.
 #[derive(Clone)]
 pub(super) struct Serving {
-    pub(super) api: MakeApi,
+    pub(super) everything: MakeEverything,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) limits: ServeLimits,
     /// How long a connection may take to end after it was asked to.
