@@ -6,7 +6,7 @@ use std::path::Path;
 use rolegate::grpc::pb;
 use sea_orm::ConnectionTrait;
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, MARK_IN_HEX, Server, output};
 
 struct Output {
     code: Option<i32>,
@@ -15,7 +15,7 @@ struct Output {
 }
 
 fn audit(directory: &Path, arguments: &[&str]) -> Output {
-    let output = rolegate(directory, &[&["audit"], arguments].concat()).output().unwrap();
+    let output = output(directory, &[&["audit"], arguments].concat());
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -53,8 +53,8 @@ async fn a_trail_is_verified_exported_and_handed_to_a_new_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let save = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
-    save("one.key", &format!("{}\n", "1f".repeat(32)));
-    save("two.key", &"2e".repeat(32));
+    save("one.key", &format!("{MARK_IN_HEX}{}\n", "1f".repeat(32)));
+    save("two.key", &format!("{MARK_IN_HEX}{}", "2e".repeat(32)));
     save("short.key", "secret");
     let one = ["--audit-key-file", "one.key"];
 
@@ -138,7 +138,7 @@ async fn a_trail_is_verified_exported_and_handed_to_a_new_key() {
 async fn a_database_goes_on_with_a_new_key_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    fs::write(path.join("key"), "2e".repeat(32)).unwrap();
+    fs::write(path.join("key"), format!("{MARK_IN_HEX}{}", "2e".repeat(32))).unwrap();
     let key = ["--audit-key-file", "key"];
     drop(Server::start(path, &["--demo"]));
     let said = expect(0, path, &["verify"]);

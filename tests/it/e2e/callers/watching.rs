@@ -7,10 +7,10 @@ use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
 use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
 use tokio::time::timeout;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::setup::{PATIENCE, Place, hash};
+use super::setup::{PATIENCE, Place, hash, tokened};
 
 fn caller(name: &str, token: &str, rest: &str) -> String {
     format!("[[caller]]\nname = \"{name}\"\ntoken_sha256 = [\"{}\"]\n{rest}\n", hash(token))
@@ -19,12 +19,6 @@ fn caller(name: &str, token: &str, rest: &str) -> String {
 fn file(watchers: &[(&str, &str)]) -> String {
     let admin = caller("admin", "admin", "capabilities = [\"admin\"]");
     watchers.iter().fold(admin, |file, (name, rest)| file + &caller(name, name, rest))
-}
-
-fn tokened<M>(token: &str, message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    request
 }
 
 async fn watch(channel: &Channel, token: &str) -> Streaming<pb::WatchResponse> {
