@@ -25,7 +25,7 @@ pub use config::{CatalogFile, Config, Listeners};
 pub use decision_log::DecisionLogConfig;
 pub use limits::ServeLimits;
 pub use security::SecurityError;
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, client_config};
 
 use self::decision_log::Writing;
 use self::limits::Door;

@@ -1,6 +1,7 @@
 //! TLS: what handshakes take, which can change while connections go on, and the connections whose
 //! callers proved themselves by a certificate, which end when it does not hold any more.
 
+mod client;
 mod connection;
 mod files;
 mod incoming;
@@ -12,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 
+pub use client::client_config;
 pub use files::TlsFiles;
-pub(super) use files::certificates;
 pub(super) use incoming::incoming;
 
 use self::files::Material;

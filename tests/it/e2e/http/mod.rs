@@ -3,6 +3,7 @@
 mod exposition;
 mod health;
 mod metrics;
+mod tls;
 
 use std::net::TcpListener;
 use std::path::Path;
