@@ -110,6 +110,9 @@ pub(super) struct ServeArgs {
     /// How many Watch streams may be open at the same time.
     #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_watch_streams: u32,
+    /// How many of them one caller may have.
+    #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS_PER_CALLER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_watch_streams_per_caller: u32,
     /// How long a Watch stream is silent before its client gets a heartbeat, in seconds.
     #[arg(long, env = "ROLEGATE_WATCH_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     watch_heartbeat: u64,
@@ -183,6 +186,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         },
         watch: WatchLimits {
             streams: args.max_watch_streams as usize,
+            streams_per_caller: args.max_watch_streams_per_caller as usize,
             heartbeat: Duration::from_secs(args.watch_heartbeat),
             patience: Duration::from_secs(args.watch_patience),
             ..WatchLimits::default()

@@ -208,8 +208,8 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
     ) -> Result<Response<WatchStream>, Status> {
         let proof = request.extensions().get::<Proof>().cloned();
         let (caller, message) = read_as_caller(request)?;
-        let query = watch::query(Fields::of_message(caller), message)?;
-        let watching = self.watches.watch(query, watch::rights(proof)?).await?;
+        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
+        let watching = self.watches.watch(&caller, query, watch::rights(proof)?).await?;
         Ok(Response::new(WatchStream::new(watching)))
     }
 }

@@ -27,7 +27,7 @@ pub use config::{CatalogFile, Config, Listeners};
 pub use decision_log::DecisionLogConfig;
 pub use limits::ServeLimits;
 pub use security::SecurityError;
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, client_config};
 
 use self::core::{Core, Everything, MakeEverything, Serving};
 use self::decision_log::Writing;

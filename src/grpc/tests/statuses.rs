@@ -281,7 +281,8 @@ fn other_refusals() -> Vec<Refusal> {
         Refusal::CursorExpired(CursorLoss::Trimmed),
         Refusal::CursorExpired(CursorLoss::Restored),
         Refusal::CursorExpired(CursorLoss::Ahead),
-        Refusal::WatchStreamLimit { limit: 100 },
+        Refusal::WatchStreamLimit { limit: 100, per_caller: false },
+        Refusal::WatchStreamLimit { limit: 50, per_caller: true },
         Refusal::TenantNotAllowed(tenant()),
     ]
 }

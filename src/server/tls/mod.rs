@@ -1,6 +1,7 @@
 //! TLS: what handshakes take, which can change while connections go on, and the connections whose
 //! callers proved themselves by a certificate, which end when it does not hold any more.
 
+mod client;
 mod files;
 mod handshake;
 
@@ -11,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 
+pub use client::client_config;
 pub use files::TlsFiles;
-pub(super) use files::certificates;
 pub(super) use handshake::Handshaken;
 
 use self::files::Material;

@@ -17,7 +17,7 @@ mod history;
 mod http;
 mod limits;
 mod outage;
-mod process;
+pub(crate) mod process;
 mod reasons;
 mod replicas;
 mod restore;
