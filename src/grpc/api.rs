@@ -12,20 +12,22 @@ use tower::{Layer, Service};
 
 use super::admission::{Admission, AdmissionLayer, Held, Room};
 use super::authenticate::{Authenticate, AuthenticateLayer};
+use super::check_stream::{CheckStreams, WithCheckStream};
 use super::edge::{Edge, EdgeLayer, EdgeLimits};
 use super::meter::{Meter, MeterLayer, MeteredBody, RpcCounts};
-use super::pb::authz_service_server::AuthzService;
 use super::{
-    AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer, TenantApi,
-    TenantServiceServer,
+    AuthzApi, AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer,
+    TenantApi, TenantServiceServer,
 };
 use crate::service::authentication::Authenticator;
+use crate::service::decide::Decisions;
+use crate::store::DecisionSource;
 
 /// The service that decides.
 const AUTHZ: &str = "/rolegate.v1.AuthzService/";
 
 /// Every method, behind what all of them share.
-pub type Api<A> = Meter<Edge<Authenticate<Admission<Methods<A>>>>>;
+pub type Api<S> = Meter<Edge<Authenticate<Admission<Methods<S>>>>>;
 /// The body of an answer.
 pub type ApiBody = MeteredBody<Held<Body>>;
 
@@ -44,7 +46,7 @@ pub struct Shared {
 
 impl Shared {
     /// Puts what is shared before the methods.
-    pub fn around<A: AuthzService>(&self, methods: Methods<A>) -> Api<A> {
+    pub fn around<S: DecisionSource>(&self, methods: Methods<S>) -> Api<S> {
         let Shared { rpcs, limits, authenticator, room } = self.clone();
         let admission = AdmissionLayer::new(room).layer(methods);
         let authenticate = AuthenticateLayer::new(authenticator).layer(admission);
@@ -54,32 +56,34 @@ impl Shared {
 
 /// Every method.
 #[derive(Debug)]
-pub struct Methods<A> {
+pub struct Methods<S> {
     /// Not among the others: it is asked far more often, and has no need of a router.
-    authz: AuthzServiceServer<A>,
+    authz: WithCheckStream<AuthzServiceServer<AuthzApi<S>>, S>,
     others: Routes,
 }
 
-impl<A> Clone for Methods<A> {
+impl<S> Clone for Methods<S> {
     fn clone(&self) -> Self {
         Methods { authz: self.authz.clone(), others: self.others.clone() }
     }
 }
 
-impl<A: AuthzService> Methods<A> {
+impl<S: DecisionSource> Methods<S> {
     /// Our services, for messages of up to so many bytes.
     pub fn new(
-        authz: A,
+        authz: AuthzApi<S>,
+        (streams, decisions): (&CheckStreams, Decisions<S>),
         roles: RoleApi,
         tenants: TenantApi,
         members: MemberApi,
         message_bytes: usize,
     ) -> Self {
+        let authz = AuthzServiceServer::new(authz).max_decoding_message_size(message_bytes);
         let roles = RoleServiceServer::new(roles).max_decoding_message_size(message_bytes);
         let tenants = TenantServiceServer::new(tenants).max_decoding_message_size(message_bytes);
         let members = MemberServiceServer::new(members).max_decoding_message_size(message_bytes);
         Methods {
-            authz: AuthzServiceServer::new(authz).max_decoding_message_size(message_bytes),
+            authz: streams.before(authz, decisions, message_bytes),
             others: Routes::new(roles).add_service(tenants).add_service(members),
         }
     }
@@ -91,7 +95,7 @@ impl<A: AuthzService> Methods<A> {
     }
 }
 
-impl<A: AuthzService> Service<Request<Body>> for Methods<A> {
+impl<S: DecisionSource> Service<Request<Body>> for Methods<S> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

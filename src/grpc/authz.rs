@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::accept::{read, read_as_caller};
 use super::fields::{Fields, Path, Sound};
@@ -88,6 +88,16 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
             consistency_token: token.unwrap_or_default(),
             stale_since: stale_since.map(show::time),
         }))
+    }
+
+    type CheckStreamStream = tonic::codegen::BoxStream<pb::CheckStreamResponse>;
+
+    /// Never called: [`CheckStreams`](super::CheckStreams) answers in front of this service.
+    async fn check_stream(
+        &self,
+        _: Request<Streaming<pb::CheckStreamRequest>>,
+    ) -> Result<Response<Self::CheckStreamStream>, Status> {
+        Err(super::edge::no_such_method())
     }
 
     async fn filter_resources(

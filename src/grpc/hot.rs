@@ -20,6 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::meter::MethodCounts;
 use super::wire;
+use crate::domain::ids::TenantId;
 use crate::grpc::api::Shared;
 use crate::service::authentication::{Authenticator, Peer, Recognized};
 use crate::service::caller::Capability;
@@ -85,7 +86,7 @@ impl<S: DecisionSource> HotChecks<S> {
         let freshness = match consistency {
             wire::Consistency::MinimizeLatency => Freshness::MinimizeLatency,
             wire::Consistency::AtLeastAsFresh(_) => {
-                self.decisions.freshness(tenant, &consistency.kept())?
+                self.decisions.freshness(&TenantId::trusted(tenant), &consistency.kept()).ok()?
             }
             wire::Consistency::FullyConsistent => return None,
         };
@@ -97,7 +98,7 @@ impl<S: DecisionSource> HotChecks<S> {
             resource.as_ref(),
             freshness,
         )?;
-        self.decisions.count(std::iter::once(made.ruling.reason));
+        self.decisions.count_one(made.ruling.reason);
         let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
         let named = resource.as_ref().map_or("", |resource| resource.id);
         self.decisions.log_at_hand(asker, None, (tenant, member, permission, named), &made);

@@ -3,6 +3,7 @@
 //!
 //! - `fields` and `values` parse; `wire` reads and writes the messages that come often; `accept` finds the caller and what every mutation shares.
 //! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
+//! - [`CheckStreams`] answers `CheckStream`, in front of the first of these.
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`authenticate`] finds out who calls, and [`access`] has what each method takes of its caller.
 //! - [`admission`] limits how much is under way.
@@ -16,6 +17,7 @@ pub mod api;
 pub mod authenticate;
 mod authz;
 mod authz_show;
+mod check_stream;
 pub mod edge;
 mod fields;
 pub mod hot;
@@ -36,6 +38,7 @@ mod wire;
 mod wording;
 
 pub use authz::AuthzApi;
+pub use check_stream::{CheckStreams, WithCheckStream};
 pub use members::MemberApi;
 pub use pb::authz_service_server::AuthzServiceServer;
 pub use pb::member_service_server::MemberServiceServer;

@@ -38,7 +38,7 @@ use crate::grpc::admission::Room;
 use crate::grpc::api::{Methods, Shared};
 use crate::grpc::edge::EdgeLimits;
 use crate::grpc::meter::RpcCounts;
-use crate::grpc::{self, AuthzApi, MemberApi, RoleApi, TenantApi};
+use crate::grpc::{self, AuthzApi, CheckStreams, MemberApi, RoleApi, TenantApi};
 use crate::http::{Admin, Metrics, Version};
 use crate::service::decide::Decisions;
 use crate::service::follow::Follower;
@@ -195,9 +195,10 @@ pub async fn run(
     metrics::of_limits(&admin.metrics, Arc::clone(&door), Arc::clone(&room));
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
+    let streams = CheckStreams::default();
     let shared = Shared { rpcs, limits, authenticator: security.authenticator(), room };
     let serving = Serving {
-        everything: everything(services, watches.clone(), health_service, shared)?,
+        everything: everything(services, watches.clone(), streams.clone(), health_service, shared)?,
         tls: security.tls(),
         limits: config.limits,
         patience: config.request_timeout + CLOSING,
@@ -216,6 +217,7 @@ pub async fn run(
             tokio::time::sleep(config.drain_delay).await;
             // Streams would go on for as long as their clients want.
             watches.drain();
+            streams.drain();
             if !core.drain(config.drain_timeout).await {
                 tracing::warn!("connections were still open after the drain timeout");
             }
@@ -236,6 +238,7 @@ pub async fn run(
 fn everything(
     services: Services,
     watches: Watches,
+    streams: CheckStreams,
     health: HealthServer<impl Health>,
     shared: Shared,
 ) -> Result<MakeEverything, ServeError> {
@@ -251,8 +254,10 @@ fn everything(
     let v1alpha = reflection(configure()).build_v1alpha().map_err(transport)?;
     Ok(Arc::new(move || {
         let Services { decisions, roles, tenants, members, .. } = services.clone();
+        let authz = AuthzApi::new(decisions.clone(), roles.clone(), watches.clone());
         let methods = Methods::new(
-            AuthzApi::new(decisions.clone(), roles.clone(), watches.clone()),
+            authz,
+            (&streams, decisions.clone()),
             RoleApi::new(roles),
             TenantApi::new(tenants),
             MemberApi::new(members),

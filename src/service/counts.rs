@@ -50,16 +50,30 @@ impl DecisionCounts {
 
     /// Counts many decisions with one addition for each reason.
     pub(super) fn add_all(&self, reasons: impl Iterator<Item = DecisionReason>) {
-        let mut counts = [0_usize; REASONS];
-        for reason in reasons {
-            if let Some(count) = counts.get_mut(reason as usize) {
-                *count += 1;
-            }
-        }
-        for (reason, count) in DecisionReason::ALL.into_iter().zip(counts) {
+        let mut tally = Tally::default();
+        reasons.for_each(|reason| tally.add(reason));
+        self.add_tally(&tally);
+    }
+
+    pub(super) fn add_tally(&self, tally: &Tally) {
+        for (reason, count) in DecisionReason::ALL.into_iter().zip(tally.0) {
             if count > 0 {
                 self.add(reason, count);
             }
+        }
+    }
+}
+
+/// Decisions that are not counted yet, by reason: of answers that may still be dropped, or of many
+/// that are counted together.
+#[derive(Debug, Default)]
+pub struct Tally([usize; REASONS]);
+
+impl Tally {
+    /// One more.
+    pub fn add(&mut self, reason: DecisionReason) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
         }
     }
 }

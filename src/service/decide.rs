@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::counts::DecisionCounts;
+use super::counts::{DecisionCounts, Tally};
 use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
@@ -173,11 +173,6 @@ impl<S: DecisionSource> Decisions<S> {
         Ok(self.answer(tenant, &view, decision))
     }
 
-    /// What a caller asks for of [`Decisions::check_at_hand`]; none: it asks for what cannot be.
-    pub fn freshness(&self, tenant: &str, consistency: &Consistency) -> Option<Freshness> {
-        self.tokens.freshness(&TenantId::trusted(tenant), consistency).ok()
-    }
-
     /// One question without waiting for anything, and without allocating anything: the very decision
     /// of [`Decisions::check`], where what it takes is at hand. Nothing says nothing: that one may
     /// still answer, or refuse. Not counted: see [`Decisions::count`].
@@ -228,9 +223,32 @@ impl<S: DecisionSource> Decisions<S> {
         }
     }
 
-    /// Counts decisions that are answered with.
-    pub fn count(&self, reasons: impl Iterator<Item = DecisionReason>) {
-        self.counts.add_all(reasons);
+    /// Whether any decisions are recorded.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Counts a decision that is answered with.
+    pub fn count_one(&self, answered: DecisionReason) {
+        self.counts.add(answered, 1);
+    }
+
+    /// The same of many.
+    pub fn count(&self, answered: &Tally) {
+        self.counts.add_tally(answered);
+    }
+
+    /// How fresh an answer about this tenant must be.
+    ///
+    /// # Errors
+    /// A bad token is refused.
+    pub fn freshness(
+        &self,
+        tenant: &TenantId,
+        consistency: &Consistency,
+    ) -> Result<Freshness, ServiceError> {
+        self.tokens.freshness(tenant, consistency)
     }
 
     /// The token that names a view's state. The tenant is the view's.
@@ -251,30 +269,46 @@ impl<S: DecisionSource> Decisions<S> {
         questions: Vec<Result<Question, Violation>>,
         consistency: &Consistency,
     ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
+        self.check_numbered(asker, tenant, questions.into_iter().enumerate().collect(), consistency)
+            .await
+    }
+
+    /// The same for some of a request's items, each with its number among all of them.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check_batch`].
+    pub async fn check_numbered(
+        &self,
+        asker: Asker<'_>,
+        tenant: &TenantId,
+        questions: Vec<(usize, Result<Question, Violation>)>,
+        consistency: &Consistency,
+    ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
         bounded("items", questions.len())?;
-        let distinct: HashSet<&MemberId> =
-            questions.iter().flatten().map(|question| &question.member).collect();
+        let sound = || questions.iter().flat_map(|(_, question)| question);
+        let distinct: HashSet<&MemberId> = sound().map(|question| &question.member).collect();
         let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
         let Some(view) = self.many(tenant, &members, consistency).await? else {
             let mut log = self.log(asker, tenant, None);
-            let denied = |(index, item): (usize, Result<Question, Violation>)| {
+            self.counts.add(DecisionReason::TenantNotFound, sound().count());
+            let denied = |(number, item): (usize, Result<Question, Violation>)| {
                 let question = item?;
                 let decision = Decision::denied(DecisionReason::TenantNotFound);
-                log.add(Some(index), question.parts(), &decision);
+                log.add(Some(number), question.parts(), &decision);
                 Ok(decision)
             };
-            self.counts.add(DecisionReason::TenantNotFound, questions.iter().flatten().count());
-            return Ok(no_tenant(questions.into_iter().enumerate().map(denied).collect()));
+            return Ok(no_tenant(questions.into_iter().map(denied).collect()));
         };
         let TenantView { catalog, state, members, stale_since } = view;
         let view = MemberView { catalog, state, subject: None, stale_since };
         let mut log = self.log(asker, tenant, Some(&view));
-        let decisions = questions.into_iter().enumerate().map(|(index, item)| {
+        let decisions = questions.into_iter().map(|(number, item)| {
             let question = item?;
             let subject = members.get(&question.member).map(Arc::as_ref);
-            let decision = decide(&view.catalog, subject, &question)
-                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))?;
-            log.add(Some(index), question.parts(), &decision);
+            let decision = decide(&view.catalog, subject, &question).map_err(|problem| {
+                Violation::new(format!("items[{number}].permission"), problem)
+            })?;
+            log.add(Some(number), question.parts(), &decision);
             Ok(decision)
         });
         let decisions: Vec<Result<Decision, Violation>> = decisions.collect();

@@ -14,4 +14,6 @@ mod reader;
 mod write;
 
 pub(super) use read::{Batch, Check, Consistency, Filter, Question, Resource};
-pub(super) use write::{Told, check_item_result, check_response, state_of_answer};
+pub(super) use write::{
+    Told, check_item_result, check_response, check_stream_result, state_of_answer,
+};

@@ -111,6 +111,21 @@ pub(in crate::grpc) fn check_item_result(to: &mut BytesMut, told: Told<'_>) {
     told.put(to);
 }
 
+/// Field 1 of a `CheckStreamResponse`: one `CheckStreamResult`.
+pub(in crate::grpc) fn check_stream_result(to: &mut BytesMut, told: Told<'_>, correlation: u64) {
+    let decision = told.length();
+    let id = if correlation == 0 { 0 } else { 1 + varint_length(correlation) };
+    to.put_u8(bytes(1));
+    put_varint(to, (of_bytes(decision) + id) as u64);
+    to.put_u8(bytes(1));
+    put_varint(to, decision as u64);
+    told.put(to);
+    if correlation != 0 {
+        to.put_u8(number(3));
+        put_varint(to, correlation);
+    }
+}
+
 /// What two texts take as the fields of a message.
 fn text_length(first: &str, second: &str) -> usize {
     let length = |text: &str| if text.is_empty() { 0 } else { of_bytes(text.len()) };

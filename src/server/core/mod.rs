@@ -27,14 +27,13 @@ use tokio::task::JoinHandle;
 
 use super::limits::{Door, ServeLimits};
 use super::tls::Tls;
-use crate::grpc::AuthzApi;
 use crate::grpc::api::{self, Shared};
 use crate::service::decide::Decisions;
 use crate::store::Cached;
 
 use self::worker::Worker;
 
-type Api = api::Api<AuthzApi<Cached>>;
+type Api = api::Api<Cached>;
 
 /// What calls are answered with.
 pub(super) struct Everything {
