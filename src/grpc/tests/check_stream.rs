@@ -58,8 +58,7 @@ impl Bench {
         let apis = Apis::new().await;
         tenant(&apis, "acme", "oqupie").await;
         tenant(&apis, "other", "qpien").await;
-        for (member, role, teams) in [("kim", "agent", vec!["red"]), ("lee", "lite_agent", vec![])]
-        {
+        for (member, role, teams) in [("kim", "agent", vec!["red"]), ("lee", "admin", vec![])] {
             let request = pb::CreateMemberRequest {
                 tenant_id: "acme".into(),
                 member_id: member.into(),
@@ -216,17 +215,17 @@ async fn what_is_at_hand_overtakes_what_is_not_and_half_closing_waits_for_all() 
     let bench = Bench::new().await;
     let mut stream = bench.open(Caller::development()).await;
     // It comes to be at hand.
-    stream.ask(&about("acme", vec![item(1, "kim", "ticket.view")]));
+    stream.ask(&about("acme", vec![item(1, "kim", "ticket.work")]));
     assert_eq!(answers_of(&stream.next().await.unwrap()).len(), 1);
     let cold = pb::CheckStreamRequest {
         consistency: fully_consistent(),
-        ..about("acme", vec![item(2, "kim", "ticket.view"), item(3, "lee", "ticket.view")])
+        ..about("acme", vec![item(2, "kim", "ticket.work"), item(3, "lee", "ticket.work")])
     };
     let mixed = about(
         "acme",
         vec![
-            item(4, "kim", "ticket.view"),
-            item(5, "nobody", "ticket.view"),
+            item(4, "kim", "ticket.work"),
+            item(5, "nobody", "ticket.work"),
             item(u64::MAX, "kim", "ticket.delete"),
         ],
     );
@@ -247,7 +246,7 @@ async fn what_is_at_hand_overtakes_what_is_not_and_half_closing_waits_for_all() 
     let request = pb::CheckRequest {
         tenant_id: "acme".into(),
         member_id: "kim".into(),
-        permission: "ticket.view".into(),
+        permission: "ticket.work".into(),
         ..Default::default()
     };
     let check = bench.apis.authz.check(of_caller(request)).await.unwrap().into_inner();
@@ -260,7 +259,7 @@ fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
     let tenant = one_of(&["acme", "acme", "acme", "other", "nowhere", ""]);
     let member_id = one_of(&["kim", "kim", "lee", "owner", "nobody", "", "a\n"]);
     let permission =
-        one_of(&["ticket.view", "ticket.work", "ticket.delete", "account.manage", "no.such", ""]);
+        one_of(&["ticket.block", "ticket.work", "ticket.delete", "account.manage", "no.such", ""]);
     let mut list = || match one_of(&["unset", "none", "kim", "red", "both", "wrong"]).as_str() {
         "unset" => None,
         "none" => Some(pb::IdList::default()),
@@ -353,7 +352,7 @@ async fn a_tenant_of_others_is_one_that_nobody_made() {
         let mut responses = Vec::new();
         // Also when it is at hand by then.
         for _ in 0..2 {
-            stream.ask(&about(tenant, vec![item(1, "kim", "ticket.view")]));
+            stream.ask(&about(tenant, vec![item(1, "kim", "ticket.work")]));
             responses.push(stream.next().await.unwrap());
         }
         told.push(responses);
@@ -368,7 +367,7 @@ async fn a_tenant_of_others_is_one_that_nobody_made() {
 async fn what_is_wrong_with_a_message_is_told_and_the_stream_goes_on() {
     let bench = Bench::new().await;
     let mut stream = bench.open(Caller::development()).await;
-    let sound = || vec![item(7, "kim", "ticket.view"), item(8, "kim", "ticket.delete")];
+    let sound = || vec![item(7, "kim", "ticket.work"), item(8, "kim", "ticket.delete")];
     let requirement = |requirement| Some(pb::Consistency { requirement: Some(requirement) });
     use pb::consistency::Requirement;
     let token = |token: &str| {
@@ -416,7 +415,7 @@ async fn messages_may_come_in_any_pieces() {
     let bench = Bench::new().await;
     let mut whole = Vec::new();
     for id in 0..20 {
-        let items = (0..id % 3 + 1).map(|more| item(id * 10 + more, "kim", "ticket.view"));
+        let items = (0..id % 3 + 1).map(|more| item(id * 10 + more, "kim", "ticket.work"));
         whole.extend(framed(&about("acme", items.collect()).encode_to_vec()));
     }
     for size in [1, 2, 3, 5, 7, 64, 1_000, whole.len()] {
@@ -436,7 +435,7 @@ async fn what_is_no_message_ends_the_stream_once_what_came_before_is_answered() 
     let sound = framed(
         &pb::CheckStreamRequest {
             consistency: fully_consistent(),
-            ..about("acme", vec![item(1, "kim", "ticket.view")])
+            ..about("acme", vec![item(1, "kim", "ticket.work")])
         }
         .encode_to_vec(),
     );
@@ -472,7 +471,7 @@ async fn nothing_more_is_read_while_many_questions_wait() {
     let mut stream = bench.open(Caller::development()).await;
     let request = |first: u64| pb::CheckStreamRequest {
         consistency: fully_consistent(),
-        ..about("acme", (first..first + 400).map(|id| item(id, "kim", "ticket.view")).collect())
+        ..about("acme", (first..first + 400).map(|id| item(id, "kim", "ticket.work")).collect())
     };
     for message in 0..10 {
         stream.ask(&request(message * 400));
@@ -492,11 +491,11 @@ async fn nothing_more_is_read_while_many_questions_wait() {
 async fn a_server_that_goes_away_answers_what_it_has_read() {
     let bench = Bench::new().await;
     let mut stream = bench.open(Caller::development()).await;
-    stream.ask(&about("acme", vec![item(1, "kim", "ticket.view")]));
+    stream.ask(&about("acme", vec![item(1, "kim", "ticket.work")]));
     stream.next().await.unwrap();
     let cold = pb::CheckStreamRequest {
         consistency: fully_consistent(),
-        ..about("acme", vec![item(2, "kim", "ticket.view")])
+        ..about("acme", vec![item(2, "kim", "ticket.work")])
     };
     stream.ask(&cold);
     let poll = std::future::poll_fn(|context| {

@@ -3,6 +3,7 @@
 mod actors;
 mod audit;
 mod callers;
+mod check_stream;
 mod command_line;
 mod decision_log;
 mod delays;

@@ -152,6 +152,12 @@ requests! { tenant:
         tenant_id: tenant(),
         items: vec![pb::CheckItem { member_id: kim(), permission: see(), resource: None }],
     };
+    "AuthzService/CheckStream" = CheckStreamRequest {
+        tenant_id: tenant(),
+        items: vec![pb::CheckStreamItem {
+            correlation_id: 1, member_id: kim(), permission: see(), resource: None,
+        }],
+    };
     "AuthzService/FilterResources" = FilterResourcesRequest {
         tenant_id: tenant(), member_id: kim(), permission: see(),
         resources: vec![pb::Resource { id: "r".into(), ..Default::default() }],
