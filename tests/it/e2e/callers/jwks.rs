@@ -61,10 +61,11 @@ impl Idp {
                 tokio::spawn(async move {
                     match tls {
                         None => idp.serve(stream).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => idp.serve(stream).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                idp.serve(stream).await;
+                            }
+                        }
                     }
                 });
             }
