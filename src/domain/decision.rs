@@ -151,7 +151,12 @@ impl Subject {
         permission: PermissionIx,
         resource: Option<&Resource>,
     ) -> Decision {
-        let ruling = self.rule(catalog, permission, resource);
+        self.told(permission, self.rule(catalog, permission, resource))
+    }
+
+    /// A ruling on this member and permission, told in full.
+    #[must_use]
+    pub fn told(&self, permission: PermissionIx, ruling: Ruling) -> Decision {
         let told = |(role, scope): (&RoleId, _)| DecidedBy { role: role.clone(), scope };
         Decision {
             reason: ruling.reason,

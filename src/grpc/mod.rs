@@ -13,12 +13,14 @@
 mod accept;
 pub mod access;
 pub mod admission;
+pub mod api;
 pub mod authenticate;
 mod authz;
 mod authz_show;
 mod check_stream;
 pub mod edge;
 mod fields;
+pub mod hot;
 mod item_error;
 mod members;
 pub mod meter;

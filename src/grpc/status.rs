@@ -248,7 +248,7 @@ impl Distinct {
 }
 
 /// A fault of ours: the log has the details, the client an id to find them by.
-pub(super) fn internal(detail: &str) -> Status {
+pub(crate) fn internal(detail: &str) -> Status {
     let request = Uuid::new_v4();
     tracing::error!(%request, detail, "internal fault");
     let message = format!(

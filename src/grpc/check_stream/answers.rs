@@ -17,6 +17,7 @@ use crate::grpc::{authz, item_error, pb, show, values};
 use crate::service::caller::Caller;
 use crate::service::counts::Tally;
 use crate::service::decide::{Answer, AtHand, Decisions, MAX_BATCH, Question};
+use crate::service::decision_log::Asker;
 use crate::service::token::Consistency;
 use crate::store::{DecisionSource, Freshness, MemberView};
 
@@ -74,18 +75,28 @@ impl<S: DecisionSource> Desk<S> {
         };
         let mut responses = Responses { desk: self, tenant, open: None };
         let (mut tally, mut rest) = (Tally::default(), Vec::new());
+        // Logged when all of the message was understood: else it is answered another way.
+        let mut logged = Vec::new();
         for (number, item) in items.iter().enumerate() {
             let (id, question) = wire::Question::read_streamed(item)?;
             match self.at_hand(tenant, &question, freshness) {
                 Some(answer) => {
                     tally.add(answer.ruling.reason);
                     responses.put(to, id, &answer);
+                    if self.decisions.is_logged() {
+                        logged.push((number, question, answer));
+                    }
                 }
                 None => rest.push(asked(number, pb::CheckStreamItem::decode(item).ok()?)),
             }
         }
         responses.close(to);
         self.decisions.count(&tally);
+        for (number, wire::Question { member, permission, resource }, answer) in &logged {
+            let resource = resource.as_ref().map_or("", |resource| resource.id);
+            let what = (tenant, *member, *permission, resource);
+            self.decisions.log_at_hand(asker(&self.caller), Some(*number), what, answer);
+        }
         Some(self.later(TenantId::trusted(tenant), rest, consistency))
     }
 
@@ -134,9 +145,13 @@ impl<S: DecisionSource> Desk<S> {
         asked: Vec<Asked>,
         consistency: Consistency,
     ) -> Option<Later<S>> {
-        let decisions = self.decisions.clone();
-        (!asked.is_empty()).then(|| Later { decisions, tenant, asked, consistency })
+        let (decisions, caller) = (self.decisions.clone(), Arc::clone(&self.caller));
+        (!asked.is_empty()).then(|| Later { decisions, caller, tenant, asked, consistency })
     }
+}
+
+fn asker(caller: &Caller) -> Asker<'_> {
+    Asker { caller: &caller.name, method: "AuthzService/CheckStream" }
 }
 
 /// The correlation ids of a `CheckStreamRequest`, and nothing else of it.
@@ -173,6 +188,7 @@ fn asked(number: usize, item: pb::CheckStreamItem) -> Asked {
 /// Questions of one message that are answered when the database has been asked.
 pub(super) struct Later<S> {
     decisions: Decisions<S>,
+    caller: Arc<Caller>,
     tenant: TenantId,
     asked: Vec<Asked>,
     consistency: Consistency,
@@ -186,11 +202,12 @@ impl<S: DecisionSource> Later<S> {
 
     /// All the answers.
     pub(super) async fn answer(self) -> BytesMut {
-        let Later { decisions, tenant, asked, consistency } = self;
+        let Later { decisions, caller, tenant, asked, consistency } = self;
         let ids: Vec<u64> = asked.iter().map(|asked| asked.id).collect();
         let questions = asked.into_iter().map(|asked| (asked.number, asked.question)).collect();
         let mut written = BytesMut::new();
-        match decisions.check_numbered(&tenant, questions, &consistency).await {
+        let asker = asker(&caller);
+        match decisions.check_numbered(asker, &tenant, questions, &consistency).await {
             Ok(answer) => results(&mut written, &ids, answer),
             Err(error) => refuse(&mut written, ids.into_iter(), item_error::of_error(error)),
         }

@@ -86,7 +86,8 @@ impl Bench {
         let mut request = HttpRequest::post(PATH).body(Body::new(StreamBody::new(frames))).unwrap();
         let caller = Arc::new(caller);
         let authenticator = Arc::new(Authenticator::development());
-        let proof = Proof::new(authenticator, None, None, Arc::clone(&caller));
+        let recognized = authenticator.recognize(None, None).unwrap();
+        let proof = Proof::new(authenticator, None, None, recognized);
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(proof);
         let inner = AuthzServiceServer::new(self.apis.authz.clone());

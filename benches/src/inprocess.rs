@@ -1,0 +1,130 @@
+//! The service's library without a server: one tenant with its members, on a database of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rolegate::domain::catalog::Catalog;
+use rolegate::domain::grant::Grant;
+use rolegate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
+use rolegate::domain::member::MemberStatus;
+use rolegate::domain::resource::Resource;
+use rolegate::grpc::pb;
+use rolegate::server::Services;
+use rolegate::service::WriteContext;
+use rolegate::service::decide::Question;
+use rolegate::service::roles::RoleDraft;
+use rolegate::service::tenants::NewTenant;
+use rolegate::service::upsert::{Batch, BatchMode, Upsert};
+use rolegate::store::{FollowLimits, OpenOptions, SqlStore};
+
+use crate::Failure;
+use crate::workload::{self, CATALOG, Role};
+
+/// The most members in one batch.
+const BATCH: usize = 10_000;
+
+/// See the module.
+pub(crate) struct Desk {
+    pub(crate) store: SqlStore,
+    pub(crate) services: Services,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tenant: TenantId,
+}
+
+impl Desk {
+    /// Makes the tenant with the number 0 and its members, in a new database.
+    pub(crate) async fn new(database: &Path, members: usize) -> Result<Self, Failure> {
+        let options = OpenOptions::new(format!("sqlite:{}", database.display()));
+        let store = SqlStore::open(&options).await?;
+        let source = workload::catalog();
+        let catalog = Catalog::parse(&source).map_err(|problems| problems.to_string())?;
+        let catalog = Arc::new(catalog);
+        let recorded = rolegate::store::RecordedCatalog {
+            reference: catalog.reference().clone(),
+            hash: catalog.hash().to_owned(),
+            source,
+        };
+        store.record_catalog(&recorded).await?;
+        store.register(Arc::clone(&catalog));
+        // Nobody else changes this database, so nobody has to follow it.
+        let alone = FollowLimits { staleness: Duration::from_secs(86_400), ..Default::default() };
+        let services = Services::new(&store, 1 << 30, alone);
+        let tenant = TenantId::parse(&workload::tenant(0))?;
+        let desk = Desk { store, services, catalog, tenant };
+        desk.fill(members).await?;
+        Ok(desk)
+    }
+
+    async fn fill(&self, members: usize) -> Result<(), Failure> {
+        let context = || WriteContext {
+            caller: "bench".to_owned(),
+            actor: None,
+            method: "bench",
+            request: None,
+            validate_only: false,
+        };
+        let new = NewTenant {
+            catalog: CATALOG.to_owned(),
+            version: None,
+            plan: None,
+            owner: MemberId::parse(&workload::id(5, 0, 0))?,
+            owner_teams: Vec::new(),
+        };
+        self.services.tenants.create(context(), &self.tenant, &new).await?;
+        let grants = Role::Custom.grants();
+        let draft = RoleDraft {
+            name: "Desk".to_owned(),
+            description: String::new(),
+            grants: grants
+                .map(|(permission, scope)| Grant { permission, scope: scope.map(str::to_owned) })
+                .collect(),
+            expand_requirements: false,
+        };
+        let made = self.services.roles.create(context(), &self.tenant, &draft).await?;
+        let custom = made.value.role.id;
+        for first in (0..members).step_by(BATCH) {
+            let upsert = |number| -> Result<Upsert, Failure> {
+                let role = Role::of(number);
+                let role = match role {
+                    Role::Custom => custom.clone(),
+                    default => RoleId::parse(default.default_id())?,
+                };
+                let teams = workload::teams(0, number);
+                let teams =
+                    teams.iter().map(|team| TeamId::parse(team)).collect::<Result<_, _>>()?;
+                Ok(Upsert {
+                    id: MemberId::parse(&workload::member(0, number))?,
+                    roles: Some(vec![role]),
+                    teams: Some(teams),
+                    status: Some(MemberStatus::Active),
+                })
+            };
+            let items: Result<Vec<_>, Failure> =
+                (first..members.min(first + BATCH)).map(|number| upsert(number).map(Ok)).collect();
+            let batch =
+                Batch { items: items?, mode: BatchMode::AllOrNothing, archive_absent: false };
+            self.services.members.upsert(context(), &self.tenant, batch).await?;
+        }
+        Ok(())
+    }
+}
+
+/// As the domain has it.
+pub(crate) fn question(item: &pb::CheckItem) -> Result<Question, Failure> {
+    let ids = |list: &Option<pb::IdList>| list.clone().unwrap_or_default().ids;
+    let resource = item.resource.clone().unwrap_or_default();
+    let members = ids(&resource.assignees);
+    let teams = ids(&resource.teams);
+    Ok(Question {
+        member: MemberId::parse(&item.member_id)?,
+        permission: item.permission.clone(),
+        resource: Some(Resource {
+            assignees: Some(
+                members.iter().map(|id| MemberId::parse(id)).collect::<Result<_, _>>()?,
+            ),
+            teams: Some(teams.iter().map(|id| TeamId::parse(id)).collect::<Result<_, _>>()?),
+            ..Resource::default()
+        }),
+    })
+}
