@@ -184,9 +184,9 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::CursorExpired(loss) => 21 + *loss as usize,
-        Refusal::WatchStreamLimit { .. } => 24,
-        Refusal::Actor(refused) => 26 + place_of_actor_refusal(refused),
-        Refusal::TenantNotAllowed(_) => 25,
+        Refusal::WatchStreamLimit { per_caller, .. } => 24 + usize::from(*per_caller),
+        Refusal::Actor(refused) => 27 + place_of_actor_refusal(refused),
+        Refusal::TenantNotAllowed(_) => 26,
     }
 }
 
