@@ -8,6 +8,7 @@ mod bounded;
 mod cache;
 mod catalogs;
 mod chain;
+mod cold;
 mod contract;
 mod entity;
 mod erase;

@@ -21,6 +21,7 @@
 mod fill_guard;
 mod following;
 mod front;
+mod one;
 mod reads;
 mod stats;
 mod tenant;
@@ -43,6 +44,7 @@ pub use self::stats::CacheStats;
 
 use self::fill_guard::FillGuard;
 use self::front::Front;
+use self::one::LoadTurns;
 use self::stats::Counters;
 use self::tenant::CachedTenant;
 use super::{
@@ -93,6 +95,7 @@ pub struct Cached {
     members: Cache<Key<MemberId>, Entry<Member>>,
     roles: Cache<Key<RoleId>, Entry<CompiledRole>>,
     guard: FillGuard,
+    loads: LoadTurns,
     front: Front,
     incarnations: AtomicU64,
     /// Entries of tenants from before this one are forgotten.
@@ -131,6 +134,7 @@ impl Cached {
                 })
                 .build(),
             guard: FillGuard::new(STRIPES),
+            loads: LoadTurns::new(),
             front: Front::new((bytes / 20) as usize, deciding_threads()),
             incarnations: AtomicU64::new(0),
             oldest_incarnation: AtomicU64::new(0),
@@ -212,6 +216,9 @@ impl Cached {
         members: &[MemberId],
         wanted: u64,
     ) -> Result<Found, StoreError> {
+        if let [member] = members {
+            return self.one_view(id, member, wanted).await;
+        }
         for _ in 0..ATTEMPTS {
             let Some(tenant) = self.tenant(id).await? else { return Ok(Found::NoTenant) };
             let Some(revision) = tenant.usable().filter(|revision| *revision >= wanted) else {

@@ -34,15 +34,7 @@ impl Cached {
         let ticket = self.guard.begin(id);
         let seen = self.in_time(self.store.load_tenant(id)).await?;
         let Some(catalog) = seen.value else { return Ok(None) };
-        let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
-        let tenant = Arc::new(CachedTenant::new(incarnation, catalog, seen.revision));
-        let fill = || self.tenants.insert(id.clone(), Arc::clone(&tenant));
-        if !self.guard.replace(ticket, fill) {
-            // A change came in between. The entry is good for the view at hand all the same: members
-            // and roles that were read after the change do not fit it. But another entry may have
-            // been made meanwhile that knows less.
-            self.answered(id, seen.revision);
-        }
+        let (Ok(tenant) | Err(tenant)) = self.keep_tenant(id, ticket, &catalog, seen.revision);
         Ok(Some(tenant))
     }
 

@@ -47,6 +47,13 @@ impl CachedTenant {
         (applied >= self.answered.load(Memory::Acquire)).then_some(applied)
     }
 
+    /// Whether an entry that was read at this revision must not take this one's place: it would know
+    /// no more, or give answers from before one that was given.
+    pub(super) fn knows_no_less(&self, revision: u64) -> bool {
+        self.applied.load(Memory::Acquire) >= revision
+            || self.answered.load(Memory::Acquire) > revision
+    }
+
     /// The state at a revision: one for all views of it, as long as they come in order.
     pub(super) fn state(&self, revision: u64) -> Arc<State> {
         let mut newest = self.state.lock().unwrap_or_else(PoisonError::into_inner);

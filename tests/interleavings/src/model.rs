@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::domain::catalog::Catalog;
-use crate::fill_guard::{FillGuard, Version};
+use crate::fill_guard::{FillGuard, Ticket, Version};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::tenant::CachedTenant;
 
@@ -30,6 +30,17 @@ pub enum Broken {
     Applied,
     /// Answers from the database do not stop the cache from giving older ones.
     NeverBack,
+    /// An entry takes the place of one that knows more.
+    Displace,
+}
+
+/// How a view is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    /// Of one member, which is read in one statement.
+    One,
+    /// Of several, which are read one thing after the other.
+    Many,
 }
 
 /// What a thread keeps for itself, as in `front`.
@@ -101,7 +112,7 @@ impl Cache {
     }
 
     /// As `at_hand` and, where that has nothing, `cached_view`.
-    fn view(&self, front: &mut Option<Kept>) -> View {
+    fn view(&self, ask: Ask, front: &mut Option<Kept>) -> View {
         if let Some(kept) = front
             && (self.broken == Broken::Version || self.guard.is_still(kept.version))
             && (self.broken == Broken::Applied || kept.entry.usable() == Some(kept.view.0))
@@ -111,14 +122,79 @@ impl Cache {
         if let Some(view) = self.one_at_hand(front) {
             return view;
         }
+        match ask {
+            Ask::One => self.one_view(),
+            Ask::Many => self.many_view(),
+        }
+        .unwrap_or_else(|| self.stored_view())
+    }
+
+    /// As `cached_view` of several members.
+    fn many_view(&self) -> Option<View> {
         for _ in 0..ATTEMPTS {
             let tenant = self.tenant();
-            let Some(revision) = tenant.usable() else { break };
+            let revision = tenant.usable()?;
             if let Some(state) = self.member(&tenant, revision) {
-                return (revision, state);
+                return Some((revision, state));
             }
         }
-        self.stored_view()
+        None
+    }
+
+    /// As `one_view`, whose turns only spare the database.
+    fn one_view(&self) -> Option<View> {
+        for _ in 0..ATTEMPTS {
+            let ticket = self.guard.begin(&TENANT);
+            let before = self.tenant_at_hand();
+            if let Some(tenant) = &before {
+                let revision = tenant.usable()?;
+                let key = (tenant.incarnation, MEMBER);
+                let member = lock(&self.members).get(&key).copied();
+                if let Some(member) = member.filter(|member| member.seen_at <= revision) {
+                    return Some((revision, member.state));
+                }
+            }
+            let read = self.database.read();
+            if let Some(view) = self.fill_one(before, ticket, read) {
+                return Some(view);
+            }
+        }
+        None
+    }
+
+    /// As `fill_one`.
+    fn fill_one(
+        &self,
+        before: Option<Arc<CachedTenant>>,
+        ticket: Ticket,
+        read: View,
+    ) -> Option<View> {
+        let (revision, state) = read;
+        let tenant = match before {
+            Some(tenant) => tenant,
+            None => match self.keep_tenant(ticket, revision) {
+                Ok(made) => made,
+                Err(other) if other.usable() == Some(revision) => other,
+                Err(_) => return None,
+            },
+        };
+        let key = (tenant.incarnation, MEMBER);
+        let entry = Entry { state, seen_at: revision };
+        let fill = || _ = lock(&self.members).insert(key, entry);
+        match self.broken {
+            Broken::Guard => fill(),
+            _ => drop(self.guard.fill(ticket, fill)),
+        }
+        match tenant.usable() {
+            Some(usable) if usable > revision => return None,
+            Some(usable) if usable == revision => {}
+            _ => {
+                if self.broken != Broken::NeverBack {
+                    self.answered(revision);
+                }
+            }
+        }
+        Some(read)
     }
 
     /// As `one_at_hand`.
@@ -151,15 +227,39 @@ impl Cache {
         }
         let ticket = self.guard.begin(&TENANT);
         let (revision, _) = self.database.read();
+        let (Ok(tenant) | Err(tenant)) = self.keep_tenant(ticket, revision);
+        tenant
+    }
+
+    /// As `keep_tenant`.
+    fn keep_tenant(
+        &self,
+        ticket: Ticket,
+        revision: u64,
+    ) -> Result<Arc<CachedTenant>, Arc<CachedTenant>> {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
         let tenant = Arc::new(CachedTenant::new(incarnation, Arc::new(Catalog), revision));
-        let fill = || _ = lock(&self.tenants).insert(TENANT, Arc::clone(&tenant));
-        if self.broken == Broken::Guard {
+        let mut other = None;
+        let mut fill = || {
+            other = self.tenant_at_hand().filter(|other| other.knows_no_less(revision));
+            if other.is_none() || self.broken == Broken::Displace {
+                lock(&self.tenants).insert(TENANT, Arc::clone(&tenant));
+                other = None;
+            }
+        };
+        let kept = if self.broken == Broken::Guard {
             fill();
-        } else if !self.guard.replace(ticket, fill) && self.broken != Broken::NotKept {
+            true
+        } else {
+            self.guard.replace(ticket, fill)
+        };
+        if let Some(other) = other {
+            return Err(other);
+        }
+        if !kept && self.broken != Broken::NotKept {
             self.answered(revision);
         }
-        tenant
+        Ok(tenant)
     }
 
     fn answered(&self, revision: u64) {
@@ -256,7 +356,7 @@ pub fn run(cast: Cast, broken: Broken) {
             cache.committed(revision);
             acknowledged.fetch_max(revision, Ordering::SeqCst);
             let mut last = revision;
-            seen(cache.view(&mut None), &database, &mut last);
+            seen(cache.view(Ask::One, &mut None), &database, &mut last);
         }));
     }
     for reader in 0..2 {
@@ -268,7 +368,8 @@ pub fn run(cast: Cast, broken: Broken) {
             for look in 0..looks {
                 let fully = reader == 1 && look == 0;
                 last = acknowledged.load(Ordering::SeqCst).max(last);
-                let view = if fully { cache.stored_view() } else { cache.view(&mut front) };
+                let ask = if (reader + look) % 2 == 0 { Ask::One } else { Ask::Many };
+                let view = if fully { cache.stored_view() } else { cache.view(ask, &mut front) };
                 seen(view, &database, &mut last);
             }
         }));
@@ -284,7 +385,7 @@ pub fn run(cast: Cast, broken: Broken) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     // For good: nothing old is left behind.
     let mut last = database.read().0;
-    seen(cache.view(&mut None), &database, &mut last);
+    seen(cache.view(Ask::One, &mut None), &database, &mut last);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

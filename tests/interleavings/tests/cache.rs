@@ -35,11 +35,12 @@ fn without_one_of_its_rules_the_bug_is_found() {
         Broken::NotKept,
         Broken::OwnWrites,
         Broken::NeverBack,
+        Broken::Displace,
         Broken::Version,
         Broken::Applied,
     ] {
         let found = catch_unwind(AssertUnwindSafe(|| {
-            for depth in [3, 4, 2] {
+            for depth in [3, 4, 2, 5, 6] {
                 shuttle::check_pct(move || run(Cast::Few, broken), 100_000, depth);
                 shuttle::check_pct(move || run(Cast::All, broken), 100_000, depth);
             }
