@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::process::{Server, rolegate};
+use super::process::{Server, output};
 
 struct Output {
     code: Option<i32>,
@@ -12,7 +12,7 @@ struct Output {
 }
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {
-    let output = rolegate(directory, arguments).output().unwrap();
+    let output = output(directory, arguments);
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),

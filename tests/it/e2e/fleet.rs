@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, Server, output};
 
 /// Replicas with clients for each. Killed when dropped.
 pub(crate) struct Fleet {
@@ -44,7 +44,7 @@ pub(crate) fn migrate(url: &str, more: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let mut arguments = vec!["migrate", "--database-url", url];
     arguments.extend(more);
-    let output = rolegate(directory.path(), &arguments).output().unwrap();
+    let output = output(directory.path(), &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

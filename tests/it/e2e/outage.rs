@@ -7,7 +7,7 @@ use rolegate::grpc::pb;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, Server, output};
 
 const GRACE: Duration = Duration::from_secs(6);
 
@@ -35,8 +35,8 @@ async fn decisions_go_on_for_the_grace_and_come_back_with_the_database() {
     let Some(cluster) = crate::postgres::dedicated() else { return };
     let directory = tempfile::tempdir().unwrap();
     let url = cluster.url(&cluster.create_database());
-    let migrated = rolegate(directory.path(), &["migrate", "--database-url", &url]).output();
-    assert!(migrated.unwrap().status.success());
+    let migrated = output(directory.path(), &["migrate", "--database-url", &url]);
+    assert!(migrated.status.success());
     let grace = GRACE.as_secs().to_string();
     let arguments =
         ["--database-url", &url, "--outage-grace", &grace, "--max-staleness-ms", "1000"];

@@ -52,7 +52,8 @@ pub(crate) struct DidNotStart {
     pub(crate) stderr: String,
 }
 
-/// The binary with these arguments, told nothing by the environment.
+/// The binary with these arguments, told nothing by the environment but to say all that it has to
+/// say: none of it may be a secret.
 pub(crate) fn rolegate(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rolegate"));
     for (name, _) in std::env::vars() {
@@ -62,11 +63,12 @@ pub(crate) fn rolegate(directory: &Path, arguments: &[&str]) -> Command {
     }
     // Many run at the same time; whoever wants an admin port asks for a free one.
     command.env("ROLEGATE_ADMIN_ADDR", "none");
+    command.env("ROLEGATE_LOG", "trace");
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
     command
 }
 
-/// The same, until its end. What it says of what went wrong holds no secret.
+/// What comes of it.
 pub(crate) fn output(directory: &Path, arguments: &[&str]) -> Output {
     let output = rolegate(directory, arguments).output().unwrap();
     tells_no_secret(&String::from_utf8_lossy(&output.stderr));
@@ -74,7 +76,7 @@ pub(crate) fn output(directory: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn tells_no_secret(log: &str) {
+pub(crate) fn tells_no_secret(log: &str) {
     for line in log.lines() {
         for secret in UNSPEAKABLE {
             assert!(!line.contains(secret), "{secret:?} is in a log: {line}");
@@ -97,8 +99,6 @@ impl Server {
 
     pub(crate) fn spawn(directory: &Path, arguments: &[&str]) -> Result<Server, DidNotStart> {
         let mut command = rolegate(directory, arguments);
-        // Unless told otherwise: all that it has to say, of which nothing may be a secret.
-        command.env("ROLEGATE_LOG", "trace");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (found, address) = mpsc::channel();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rolegate::grpc::pb;
 use tokio::time::Instant;
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, Server, output};
 
 /// The default of `--max-staleness-ms`, and room for a busy machine to ask and answer.
 const BOUND: Duration = Duration::from_millis(2_000 + 500);
@@ -127,8 +127,7 @@ async fn three_replicas_on_one_postgresql_see_each_others_writes() {
     let Some(cluster) = crate::postgres::shared() else { return };
     let directory = tempfile::tempdir().unwrap();
     let url = cluster.url(&cluster.create_database());
-    let migrated =
-        rolegate(directory.path(), &["migrate", "--database-url", &url]).output().unwrap();
+    let migrated = output(directory.path(), &["migrate", "--database-url", &url]);
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
     let start = |_| Server::start(directory.path(), &["--database-url", &url]);
     replicas_agree((0..3).map(start).collect()).await;

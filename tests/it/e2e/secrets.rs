@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 
 use super::callers::setup::{self, Place, check, hash};
 use super::http::page;
-use super::process::{Server, rolegate};
+use super::process::{Server, output};
 
 const TOKEN: &str = "rolegate_planted-good-token-4711";
 const NO_TOKEN: &str = "rolegate_planted-bad-token-4712";
@@ -125,7 +125,7 @@ async fn no_log_of_any_level_tells_a_secret_on_postgres() {
     let place = place();
     let url = cluster.url(&cluster.create_database());
     let arguments = ["migrate", "--log", "trace", "--database-url", &url];
-    let migrated = rolegate(place.path(), &arguments).output().unwrap();
+    let migrated = output(place.path(), &arguments);
     assert!(migrated.status.success());
     tells_nothing(&String::from_utf8_lossy(&migrated.stderr), &place);
     at(&place, FILTERS[1], &url).await;
@@ -139,7 +139,7 @@ async fn no_log_of_any_level_tells_a_secret_on_postgres() {
         if password {
             arguments.extend(["--database-password-file", "password"]);
         }
-        let failed = rolegate(place.path(), &arguments).output().unwrap();
+        let failed = output(place.path(), &arguments);
         assert!(!failed.status.success());
         tells_nothing(&String::from_utf8_lossy(&failed.stderr), &place);
     }

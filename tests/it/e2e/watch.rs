@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, Server, output};
 
 async fn watch(clients: &Clients, cursor: &str) -> Streaming<pb::WatchResponse> {
     let request = pb::WatchRequest { tenant_ids: vec!["acme".into()], cursor: cursor.into() };
@@ -71,7 +71,7 @@ fn told(response: &pb::WatchResponse) -> Vec<(String, String)> {
 }
 
 fn migrate(directory: &std::path::Path, url: &str) {
-    let migrated = rolegate(directory, &["migrate", "--database-url", url]).output().unwrap();
+    let migrated = output(directory, &["migrate", "--database-url", url]);
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rolegate::domain::Timestamp;
 use rolegate::store::{AuditKey, AuditKeyChoice, OpenOptions, SqlStore, Touched};
 
 use super::backend::{entry, make_tenant};
+use crate::e2e::process::{rolegate, tells_no_secret};
 use crate::postgres;
 
 /// Exit code, standard output, standard error.
@@ -16,15 +16,9 @@ fn run(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rolegate"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("ROLEGATE_") {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).envs(environment.iter().copied()).current_dir(directory);
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let output = rolegate(directory, arguments).envs(environment.iter().copied()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    tells_no_secret(&String::from_utf8_lossy(&output.stderr));
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 

@@ -11,7 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::super::process::{Clients, Server, rolegate, signal};
+use super::super::process::{Clients, Server, output, signal};
 use super::{get, health, scrape, start};
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn without_its_database_a_server_is_alive_and_ready_for_the_grace_only() {
     let directory = tempfile::tempdir().unwrap();
     let url = cluster.url(&cluster.create_database());
     let migrate = ["migrate", "--database-url", &url];
-    assert!(rolegate(directory.path(), &migrate).output().unwrap().status.success());
+    assert!(output(directory.path(), &migrate).status.success());
     let limits = ["--max-staleness-ms", "500", "--outage-grace", "4"];
     let database = ["--database-url", &url];
     let (server, admin) = start(directory.path(), &[database.as_slice(), &limits].concat());

@@ -130,7 +130,9 @@ async fn a_busy_day(server: &Server) {
 #[tokio::test]
 async fn metrics_count_what_was_done_and_name_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let (server, admin) = start(directory.path(), &["--demo", "--cache-mib", "7"]);
+    // With all that has metrics.
+    let arguments = ["--demo", "--cache-mib", "7", "--decision-log", "decisions"];
+    let (server, admin) = start(directory.path(), &arguments);
     let before = scrape(&admin).await;
     a_busy_day(&server).await;
 
@@ -251,6 +253,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("rolegate_build_info", ["commit", "rustc", "schema", "version"].as_slice()),
         ("rolegate_decisions", &["outcome", "reason"]),
+        ("rolegate_decision_log_dropped", &["reason"]),
         ("rolegate_writes", &["kind", "outcome"]),
         ("rolegate_refusals_unrecorded", &[]),
         ("rolegate_rpcs", &["code", "method"]),
