@@ -18,6 +18,8 @@ use crate::store::State;
 
 /// How many entries wait to be written; each takes up to about two kilobytes.
 const QUEUE: usize = 8_192;
+/// The most entries that are taken out at a time.
+pub const BURST: usize = 1_024;
 /// The most entries of one call, so that one large filter does not crowd out everybody else's.
 const MAX_ENTRIES_PER_CALL: usize = 1_000;
 
@@ -129,16 +131,20 @@ impl DecisionLog {
 }
 
 impl Entries {
-    /// Waits for entries and takes all that there are; none: no more will come.
+    /// Waits for entries and takes up to [`BURST`] of them; none: no more will come.
+    #[must_use]
     pub fn take(&self) -> Vec<Entry> {
-        let mut taken: Vec<Entry> = self.queue.try_iter().flatten().map(|entry| *entry).collect();
+        let mut taken = self.at_hand(None);
         while taken.is_empty() && !self.closed.load(Ordering::Acquire) {
             let Ok(first) = self.queue.recv() else { break };
-            taken.extend(
-                first.into_iter().chain(self.queue.try_iter().flatten()).map(|entry| *entry),
-            );
+            taken = self.at_hand(first);
         }
         taken
+    }
+
+    fn at_hand(&self, first: Option<Box<Entry>>) -> Vec<Entry> {
+        let entries = first.into_iter().chain(self.queue.try_iter().flatten());
+        entries.take(BURST).map(|entry| *entry).collect()
     }
 
     /// What became of the entries, to be counted by who writes them.
@@ -276,7 +282,9 @@ mod tests {
         assert_eq!(read(&log.counts.full), 10, "of all calls");
         // Full, so nothing wakes the reader; it need not be woken.
         log.close();
-        assert_eq!(entries.take().len(), QUEUE);
+        for _ in 0..QUEUE / BURST {
+            assert_eq!(entries.take().len(), BURST);
+        }
         assert!(entries.take().is_empty());
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use self::output::Output;
-use crate::service::decision_log::{DecisionLog, Entries};
+use crate::service::decision_log::{BURST, DecisionLog, Entries};
 
 /// How long to wait for the file: opening a pipe that nobody reads takes for ever.
 const OPENING: Duration = Duration::from_secs(5);
@@ -101,6 +101,8 @@ fn write(entries: &Entries, mut output: Output) {
             complained = Some(Instant::now());
             tracing::error!(%error, lost, "the decision log cannot be written; entries are lost");
         }
-        std::thread::sleep(PAUSE);
+        if taken.len() < BURST {
+            std::thread::sleep(PAUSE);
+        }
     }
 }

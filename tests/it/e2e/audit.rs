@@ -196,6 +196,6 @@ async fn a_broken_trail_goes_on_with_a_new_key_only_if_told_so_and_stays_broken(
     assert_eq!(expect(0, path, &broken), "0 trails go on with the current key\n");
     assert_eq!(code("demo-qpien").await, None);
     let said = expect(1, path, &with(&["verify", "--tenant", "demo-qpien"], &both));
-    assert!(said.contains("event 2 was edited"), "{said}");
+    assert!(said.contains("the link of event 2 does not follow"), "{said}");
     expect(0, path, &with(&["verify", "--tenant", "demo-oqupie"], &both));
 }

@@ -1,8 +1,11 @@
 //! `serve --decision-log`, as an operator has it.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rolegate::grpc::pb;
 use serde_json::Value;
@@ -213,28 +216,38 @@ async fn one_in_so_many_is_logged_and_the_rest_at_the_end() {
     assert!((700..1_300).contains(&count), "{count} of 100,020");
 }
 
-/// What a decision leaves behind just before the end is written.
+/// A pipe, and its other end for reading.
+fn pipe(path: &Path) -> (File, File) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    // For reading and writing, so that opening does not wait.
+    let held = File::options().read(true).write(true).open(path).unwrap();
+    (held, File::open(path).unwrap())
+}
+
+/// Most of it waits in the queue when the server is told to end.
 #[tokio::test]
 async fn what_was_recorded_is_written_before_the_server_ends() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("decisions");
-    let server = start(directory.path(), &["--decision-log", "decisions"]);
+    let (held, read) = pipe(&directory.path().join("fifo"));
+    let server = start(directory.path(), &["--decision-log", "fifo"]);
+    drop(held);
     let mut clients = Clients::connect(&server).await;
-    ask(&mut clients, 1).await;
+    filter_many(&mut clients, 1_000).await;
     filter_many(&mut clients, 1_000).await;
     drop(clients);
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        BufReader::new(read).lines().count()
+    });
     assert_eq!(server.terminate().await, Some(0));
-    assert_eq!(lines(&file).len(), 1_001);
+    assert_eq!(reader.join().unwrap(), 2_000);
 }
 
 /// Somebody holds the other end of the pipe, and never reads.
 #[tokio::test]
 async fn a_reader_that_does_not_read_costs_lines_and_no_answers() {
     let directory = tempfile::tempdir().unwrap();
-    let fifo = directory.path().join("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // For reading and writing, so that opening does not wait.
-    let held = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let held = pipe(&directory.path().join("fifo"));
     let server = start(directory.path(), &["--decision-log", "fifo"]);
     let mut clients = Clients::connect(&server).await;
     // More than the pipe, the queue, and what is being written hold.
