@@ -35,7 +35,6 @@ mod tenants;
 mod tests;
 mod values;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "read and written on the hot paths to come")]
 mod wire;
 mod wording;
 

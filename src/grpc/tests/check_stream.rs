@@ -276,7 +276,7 @@ pub(super) fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
             creator_id: Some("kim".into()),
             participants: assignees,
             teams,
-            public: Some(rng.next_u32() % 2 == 0),
+            public: Some(rng.next_u32().is_multiple_of(2)),
             ..Default::default()
         }),
     };
@@ -322,7 +322,7 @@ async fn every_answer_is_that_of_check() {
             expected.insert(item.correlation_id, answer);
         }
         let request = about(&tenant, items);
-        if rng.next_u32() % 3 == 0 {
+        if rng.next_u32().is_multiple_of(3) {
             // As other clients may write it: an unknown field in between.
             stream.send(&framed(&[&request.encode_to_vec()[..], &[0x78, 1]].concat()));
         } else {
