@@ -12,6 +12,7 @@ use tower::{Layer, Service};
 
 use super::admission::{Admission, AdmissionLayer, Held, Room};
 use super::authenticate::{Authenticate, AuthenticateLayer};
+use super::bulk::Bulk;
 use super::check_stream::{CheckStreams, WithCheckStream};
 use super::edge::{Edge, EdgeLayer, EdgeLimits};
 use super::meter::{Meter, MeterLayer, MeteredBody, RpcCounts};
@@ -58,7 +59,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Methods<S> {
     /// Not among the others: it is asked far more often, and has no need of a router.
-    authz: WithCheckStream<AuthzServiceServer<AuthzApi<S>>, S>,
+    authz: WithCheckStream<Bulk<AuthzServiceServer<AuthzApi<S>>, S>, S>,
     others: Routes,
 }
 
@@ -82,6 +83,7 @@ impl<S: DecisionSource> Methods<S> {
         let roles = RoleServiceServer::new(roles).max_decoding_message_size(message_bytes);
         let tenants = TenantServiceServer::new(tenants).max_decoding_message_size(message_bytes);
         let members = MemberServiceServer::new(members).max_decoding_message_size(message_bytes);
+        let authz = Bulk::before(authz, decisions.clone(), message_bytes);
         Methods {
             authz: streams.before(authz, decisions, message_bytes),
             others: Routes::new(roles).add_service(tenants).add_service(members),

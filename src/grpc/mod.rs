@@ -3,7 +3,8 @@
 //!
 //! - `fields` and `values` parse; `wire` reads and writes the messages that come often; `accept` finds the caller and what every mutation shares.
 //! - [`AuthzApi`], [`RoleApi`], [`TenantApi`] and [`MemberApi`] are the services.
-//! - [`CheckStreams`] answers `CheckStream`, in front of the first of these.
+//! - [`CheckStreams`] answers `CheckStream`, and [`Bulk`] what is asked in bulk and at hand, in front of
+//!   the first of these.
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`authenticate`] finds out who calls, and [`access`] has what each method takes of its caller.
 //! - [`admission`] limits how much is under way.
@@ -17,6 +18,7 @@ pub mod api;
 pub mod authenticate;
 mod authz;
 mod authz_show;
+mod bulk;
 mod check_stream;
 pub mod edge;
 mod fields;
@@ -33,11 +35,11 @@ mod tenants;
 mod tests;
 mod values;
 mod watch;
-#[allow(dead_code, unused_imports, reason = "read and written on the hot paths to come")]
 mod wire;
 mod wording;
 
 pub use authz::AuthzApi;
+pub use bulk::Bulk;
 pub use check_stream::{CheckStreams, WithCheckStream};
 pub use members::MemberApi;
 pub use pb::authz_service_server::AuthzServiceServer;

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use super::counts::{DecisionCounts, Tally};
 use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
 use super::error::ServiceError;
+use super::sieve::{Sieve, hopeless};
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
 use crate::domain::decision::{Decision, DecisionReason, Ruling};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::{MemberStatus, Subject};
+use crate::domain::member::Subject;
 use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
-use crate::domain::resource::{Attribute, Described, Resource};
+use crate::domain::resource::{Attribute, Attributes, Described, Resource};
 use crate::store::{DecisionSource, Freshness, MemberView, TenantView};
 
 /// The most questions, or candidate resources, in one call.
@@ -193,6 +194,21 @@ impl<S: DecisionSource> Decisions<S> {
         Some(AtHand { view, permission, ruling })
     }
 
+    /// One member and one permission without waiting for anything, for [`Decisions::filter`] of many
+    /// resources. Nothing says nothing. What it decides is neither counted nor logged.
+    #[must_use]
+    pub fn filter_at_hand(
+        &self,
+        tenant: &str,
+        member: &str,
+        permission: &str,
+        freshness: Freshness,
+    ) -> Option<Sieve> {
+        let view = self.at_hand(tenant, member, freshness)?;
+        let permission = view.catalog.find(permission)?;
+        Some(Sieve::new(view, permission))
+    }
+
     /// Records a decision that was made at hand, if it is one of those that are wanted. `resource` is
     /// the caller's id for it, if it gave one.
     #[inline]
@@ -330,51 +346,39 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Answer<Filtered>, ServiceError> {
         bounded("resources", resources.len())?;
-        // Of each candidate: who misses one in a list asks why.
-        let all_denied = |mut log: CallLog<'_>, reason| {
-            self.counts.add(reason, resources.len());
-            let decision = Decision::denied(reason);
-            if log.log.is_none() {
-                return;
-            }
-            for (index, resource) in resources.iter().enumerate() {
-                log.add(Some(index), (member, permission, Some(resource)), &decision);
-            }
-        };
         let Some(view) = self.one(tenant, member, consistency).await? else {
-            all_denied(self.log(asker, tenant, None), DecisionReason::TenantNotFound);
-            let denied = Some(DecisionReason::TenantNotFound);
-            return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
-        };
-        let name = permission;
-        let permission = known(&view.catalog, permission)?;
-        let mut log = self.log(asker, tenant, Some(&view));
-        let mut filtered = Filtered { denied: hopeless(&view), ..Filtered::default() };
-        if let (None, Some(subject)) = (filtered.denied, view.subject.as_deref()) {
-            if subject.granted(&view.catalog, permission).is_empty() {
-                filtered.denied = Some(DecisionReason::PermissionNotGranted);
-            } else {
-                let decide = |resource| subject.decide(&view.catalog, permission, Some(resource));
-                let reasons = resources.iter().enumerate().map(|(index, resource)| {
-                    let decision = decide(resource);
-                    log.add(Some(index), (member, name, Some(resource)), &decision);
-                    let Decision { reason, decided_by: _, missing } = decision;
-                    if reason.allows() {
-                        filtered.allowed.push(resource.id.clone());
-                    } else if reason == DecisionReason::ResourceAttributeRequired {
-                        filtered.incomplete.push(resource.id.clone());
-                        filtered.missing.extend(missing);
-                    }
-                    reason
-                });
-                self.counts.add_all(reasons);
-                filtered.missing.sort_unstable();
-                filtered.missing.dedup();
+            let reason = DecisionReason::TenantNotFound;
+            self.counts.add(reason, resources.len());
+            let mut log = self.log(asker, tenant, None);
+            if log.log.is_some() {
+                let decision = Decision::denied(reason);
+                for (index, resource) in resources.iter().enumerate() {
+                    log.add(Some(index), (member, permission, Some(resource)), &decision);
+                }
             }
-        }
-        if let Some(reason) = filtered.denied {
-            all_denied(log, reason);
-        }
+            return Ok(no_tenant(Filtered { denied: Some(reason), ..Filtered::default() }));
+        };
+        let sieve = Sieve::new(Arc::clone(&view), known(&view.catalog, permission)?);
+        let mut log = self.log(asker, tenant, Some(&view));
+        let mut filtered = Filtered { denied: sieve.denied, ..Filtered::default() };
+        let mut missing = Attributes::default();
+        let reasons = resources.iter().enumerate().map(|(index, resource)| {
+            let ruling = sieve.rule(resource);
+            // Of each candidate: who misses one in a list asks why.
+            if log.log.is_some() {
+                let what = (member, permission, Some(resource));
+                log.add(Some(index), what, &sieve.told(ruling));
+            }
+            if ruling.reason.allows() {
+                filtered.allowed.push(resource.id.clone());
+            } else if ruling.reason == DecisionReason::ResourceAttributeRequired {
+                filtered.incomplete.push(resource.id.clone());
+                missing = missing.union(ruling.missing);
+            }
+            ruling.reason
+        });
+        self.counts.add_all(reasons);
+        filtered.missing = missing.iter().collect();
         Ok(self.answer(tenant, &view, filtered))
     }
 
@@ -557,15 +561,6 @@ fn decide(
         Some(subject) => subject.decide(catalog, permission, question.resource.as_ref()),
         None => Decision::denied(DecisionReason::MemberNotFound),
     })
-}
-
-/// Why a member is denied everything, if it is.
-fn hopeless(view: &MemberView) -> Option<DecisionReason> {
-    match view.subject.as_deref().map(|subject| subject.status) {
-        None => Some(DecisionReason::MemberNotFound),
-        Some(MemberStatus::Archived) => Some(DecisionReason::MemberArchived),
-        Some(MemberStatus::Active) => None,
-    }
 }
 
 fn bounded(field: &str, count: usize) -> Result<(), Refusal> {

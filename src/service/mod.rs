@@ -21,6 +21,7 @@ pub mod readiness;
 pub mod refusals;
 pub mod roles;
 pub mod seal;
+pub mod sieve;
 pub mod tenants;
 pub mod token;
 pub mod upsert;

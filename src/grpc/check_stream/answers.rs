@@ -50,7 +50,7 @@ impl<S: DecisionSource> Desk<S> {
         to: &mut BytesMut,
     ) -> Result<Option<Later<S>>, Status> {
         let written = to.len();
-        match self.from_memory(message, to) {
+        match self.at_once(message, to) {
             Some(rest) => Ok(rest),
             None => {
                 to.truncate(written);
@@ -60,7 +60,7 @@ impl<S: DecisionSource> Desk<S> {
     }
 
     /// Straight from the bytes, as far as they are understood there: see [`wire`].
-    fn from_memory(&self, message: &[u8], to: &mut BytesMut) -> Option<Option<Later<S>>> {
+    fn at_once(&self, message: &[u8], to: &mut BytesMut) -> Option<Option<Later<S>>> {
         let wire::Batch { tenant, items, consistency } = wire::Batch::read(message)?;
         if items.len() > MAX_BATCH || !self.caller.sees_named(tenant) {
             return None;

@@ -75,14 +75,14 @@ pub(super) fn framed(to: &mut BytesMut, message: impl FnOnce(&mut BytesMut)) {
 }
 
 /// Begins a message: where it stands.
-pub(super) fn begin(to: &mut BytesMut) -> usize {
+pub(in crate::grpc) fn begin(to: &mut BytesMut) -> usize {
     let start = to.len();
     to.put_bytes(0, HEADER);
     start
 }
 
 /// Ends the message that begins there.
-pub(super) fn end(to: &mut BytesMut, start: usize) {
+pub(in crate::grpc) fn end(to: &mut BytesMut, start: usize) {
     // A response is far below 4 GiB, see `answers`.
     let length = u32::try_from(to.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(place) = to.get_mut(start + 1..start + HEADER) {

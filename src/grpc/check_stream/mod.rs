@@ -12,7 +12,7 @@
 
 mod answers;
 mod body;
-mod frames;
+pub(super) mod frames;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -37,9 +37,9 @@ const PATH: &str = "/rolegate.v1.AuthzService/CheckStream";
 const LIMIT: usize = 100_000;
 
 /// Decides from a cache that is always current.
-struct Bench {
-    apis: Apis,
-    decisions: Decisions<Cached>,
+pub(super) struct Bench {
+    pub(super) apis: Apis,
+    pub(super) decisions: Decisions<Cached>,
     streams: CheckStreams,
 }
 
@@ -54,7 +54,7 @@ struct Stream {
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let apis = Apis::new().await;
         tenant(&apis, "acme", "oqupie").await;
         tenant(&apis, "other", "qpien").await;
@@ -102,7 +102,7 @@ impl Bench {
     }
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.put_u32(u32::try_from(message.len()).unwrap());
     bytes.extend_from_slice(message);
@@ -254,7 +254,7 @@ async fn what_is_at_hand_overtakes_what_is_not_and_half_closing_waits_for_all() 
 }
 
 /// A few values of everything, sound and not.
-fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
+pub(super) fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
     let mut one_of = |texts: &[&str]| texts[rng.next_u32() as usize % texts.len()].to_owned();
     let tenant = one_of(&["acme", "acme", "acme", "other", "nowhere", ""]);
     let member_id = one_of(&["kim", "kim", "lee", "owner", "nobody", "", "a\n"]);
@@ -276,7 +276,7 @@ fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
             creator_id: Some("kim".into()),
             participants: assignees,
             teams,
-            public: Some(rng.next_u32() % 2 == 0),
+            public: Some(rng.next_u32().is_multiple_of(2)),
             ..Default::default()
         }),
     };
@@ -322,7 +322,7 @@ async fn every_answer_is_that_of_check() {
             expected.insert(item.correlation_id, answer);
         }
         let request = about(&tenant, items);
-        if rng.next_u32() % 3 == 0 {
+        if rng.next_u32().is_multiple_of(3) {
             // As other clients may write it: an unknown field in between.
             stream.send(&framed(&[&request.encode_to_vec()[..], &[0x78, 1]].concat()));
         } else {

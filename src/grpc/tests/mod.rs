@@ -1,6 +1,7 @@
 //! The front as callers see it, without sockets.
 
 mod answers;
+mod bulk;
 mod check_stream;
 mod edge;
 mod parsing;

@@ -15,5 +15,6 @@ mod write;
 
 pub(super) use read::{Batch, Check, Consistency, Filter, Question, Resource};
 pub(super) use write::{
-    Told, check_item_result, check_response, check_stream_result, state_of_answer,
+    Told, check_item_result, check_response, check_stream_result, denied_reason, state_of_answer,
+    text,
 };

@@ -5,7 +5,7 @@ use prost::Message;
 
 use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx};
-use crate::domain::decision::Ruling;
+use crate::domain::decision::{DecisionReason, Ruling};
 use crate::domain::member::Subject;
 use crate::grpc::{pb, show};
 use crate::service::decide::AtHand;
@@ -109,6 +109,16 @@ pub(in crate::grpc) fn check_item_result(to: &mut BytesMut, told: Told<'_>) {
     to.put_u8(bytes(1));
     put_varint(to, decision as u64);
     told.put(to);
+}
+
+/// An entry of a field of texts, which must not be empty.
+pub(in crate::grpc) fn text(to: &mut BytesMut, field: u8, text: &str) {
+    put_text(to, field, text);
+}
+
+/// What was denied to all: field 4 of a `FilterResourcesResponse`.
+pub(in crate::grpc) fn denied_reason(to: &mut BytesMut, reason: DecisionReason) {
+    to.put_slice(&[number(4), show::reason(reason) as u8]);
 }
 
 /// Field 1 of a `CheckStreamResponse`: one `CheckStreamResult`.
