@@ -79,6 +79,29 @@ class Server:
         )
         return shown, stream
 
+    def stream(self, name, /, *messages):
+        """All answers to these messages, of a method that streams both ways."""
+        path, method = self.methods[name]
+        same(f"{name} streams", (method.client_streaming, method.server_streaming), (True, True))
+        request = message_factory.GetMessageClass(method.input_type)
+        answer = message_factory.GetMessageClass(method.output_type)
+        stub = self.channel.stream_stream(
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        sent = [
+            json_format.ParseDict(fields, request(), descriptor_pool=self.pool)
+            for fields in messages
+        ]
+        self.called.add(name)
+        return [
+            json_format.MessageToDict(
+                one, preserving_proto_field_name=True, descriptor_pool=self.pool
+            )
+            for one in stub(iter(sent), timeout=SECONDS)
+        ]
+
     def call(self, name, /, **fields):
         path, method = self.methods[name]
         same(f"{name} streams", (method.client_streaming, method.server_streaming), (False, False))
@@ -254,6 +277,16 @@ def story(server):
     same("by", answer["decision"]["decided_by"][0]["role_id"], helper["id"])
     same("theirs", reason(check("lou", "conversation.view", resource=theirs)), "OUT_OF_SCOPE")
     same("none", reason(check("lou", "conversation.view")), "RESOURCE_REQUIRED")
+    item = dict(member_id="lou", permission="contact.view")
+    asked = dict(tenant_id=tenant, items=[{**item, "correlation_id": 1}])
+    wrong = dict(tenant_id="", items=[{**item, "correlation_id": 2**64 - 1}])
+    answers = server.stream("AuthzService/CheckStream", asked, wrong, asked)
+    results = [one for answer in answers for one in answer.get("results", [])]
+    same("asked on a stream", [one["correlation_id"] for one in results], ["1", "1"])
+    same("allowed", {one["decision"]["verdict"] for one in results}, {"VERDICT_ALLOWED"})
+    [refusal] = [answer["refusal"] for answer in answers if "refusal" in answer]
+    same("refused", refusal["correlation_ids"], [str(2**64 - 1)])
+    same("because", refusal["error"]["reason"], "FIELD_REQUIRED")
     answer = check("lou", "conversation.view", resource=unsaid)["decision"]
     same("unsaid", answer["missing_attributes"], ["assignees"])
     refused(

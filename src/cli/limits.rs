@@ -29,6 +29,9 @@ pub(super) struct LimitArgs {
     /// After how long a connection is asked to end, in seconds. Calls under way may end first.
     #[arg(long, env = "ROLEGATE_MAX_CONNECTION_AGE", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     max_connection_age: u64,
+    /// After how long without a call a connection is asked to end, in seconds. 0: never.
+    #[arg(long, env = "ROLEGATE_MAX_CONNECTION_IDLE", default_value_t = 900, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    max_connection_idle: u64,
     /// After how long a silence a connection is asked whether it is still there, in seconds. It ends
     /// after ten more.
     #[arg(long, env = "ROLEGATE_KEEPALIVE", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -45,6 +48,8 @@ impl LimitArgs {
             calls: self.max_calls as usize,
             bytes: ((self.max_calls_mib as usize) << 20).max(message_bytes.saturating_add(1 << 10)),
             connection_age: Duration::from_secs(self.max_connection_age),
+            connection_idle: (self.max_connection_idle > 0)
+                .then(|| Duration::from_secs(self.max_connection_idle)),
             keepalive: Duration::from_secs(self.keepalive),
         }
     }

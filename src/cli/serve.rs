@@ -1,12 +1,13 @@
 //! `rolegate serve`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use rolegate::server::{self, CatalogFile, Config, Listeners, TlsFiles};
+use rolegate::server::{self, CatalogFile, Config, DecisionLogConfig, Listeners, TlsFiles};
 use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
@@ -109,6 +110,9 @@ pub(super) struct ServeArgs {
     /// How many Watch streams may be open at the same time.
     #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_watch_streams: u32,
+    /// How many of them one caller may have.
+    #[arg(long, env = "ROLEGATE_MAX_WATCH_STREAMS_PER_CALLER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_watch_streams_per_caller: u32,
     /// How long a Watch stream is silent before its client gets a heartbeat, in seconds.
     #[arg(long, env = "ROLEGATE_WATCH_HEARTBEAT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     watch_heartbeat: u64,
@@ -119,6 +123,22 @@ pub(super) struct ServeArgs {
     /// Delete audit events that are older than this many days. 0: keep them for good.
     #[arg(long, env = "ROLEGATE_AUDIT_RETENTION_DAYS", default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
     audit_retention_days: u32,
+    /// How many threads serve connections. By default one for each core.
+    #[arg(long, env = "ROLEGATE_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    workers: Option<u32>,
+    /// Log decisions to this file, as lines of JSON; `-`: to standard output. It names members and
+    /// resources.
+    #[arg(long, env = "ROLEGATE_DECISION_LOG", value_name = "FILE")]
+    decision_log: Option<PathBuf>,
+    /// Log one decision in so many, chosen at random. 1: all of them.
+    #[arg(
+        long,
+        env = "ROLEGATE_DECISION_LOG_SAMPLE",
+        default_value = "1",
+        value_name = "N",
+        requires = "decision_log"
+    )]
+    decision_log_sample: NonZeroU32,
     /// The largest request message, in KiB.
     #[arg(long, env = "ROLEGATE_MAX_MESSAGE_KIB", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(64..=262_144))]
     max_message_kib: u32,
@@ -166,12 +186,18 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         },
         watch: WatchLimits {
             streams: args.max_watch_streams as usize,
+            streams_per_caller: args.max_watch_streams_per_caller as usize,
             heartbeat: Duration::from_secs(args.watch_heartbeat),
             patience: Duration::from_secs(args.watch_patience),
             ..WatchLimits::default()
         },
         audit_retention: (args.audit_retention_days > 0)
             .then(|| Duration::from_secs(24 * 60 * 60) * args.audit_retention_days),
+        workers: args.workers.map(|workers| workers as usize),
+        decision_log: args.decision_log.map(|file| DecisionLogConfig {
+            file: Some(file).filter(|file| file.as_os_str() != "-"),
+            one_in: args.decision_log_sample,
+        }),
         limits: args.limits.limits((args.max_message_kib as usize) << 10),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),

@@ -13,7 +13,7 @@ use super::catalog::{Catalog, PermissionIx, ScopeIx, SectionIx};
 use super::ids::RoleId;
 use super::member::{MemberStatus, Subject};
 use super::relation::{Relation, RelationSet};
-use super::resource::{Attribute, Relations, Resource};
+use super::resource::{Attribute, Attributes, Described, Relations, Resource};
 
 /// Why the answer is what it is. Stable: clients branch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ impl DecisionReason {
     }
 }
 
-/// A role that allowed it, and the scope it was granted at.
+/// A role that decided, and the scope it was granted at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecidedBy {
     /// The role.
@@ -84,7 +84,27 @@ pub struct DecidedBy {
     pub scope: Option<ScopeIx>,
 }
 
-/// The answer to one question.
+/// The answer to one question, as it is made: a few bits, so that making it allocates nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// Why; tells the verdict too.
+    pub reason: DecisionReason,
+    /// The roles that give some of these relations decided, see [`Subject::deciding`].
+    deciding: RelationSet,
+    /// The attributes that should have been said, for
+    /// [`DecisionReason::ResourceAttributeRequired`].
+    pub missing: Attributes,
+}
+
+impl Ruling {
+    /// A denial that no role has to do with.
+    #[must_use]
+    pub fn denied(reason: DecisionReason) -> Self {
+        Ruling { reason, deciding: RelationSet::EMPTY, missing: Attributes::default() }
+    }
+}
+
+/// The answer to one question, with all that a person may want to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Why; tells the verdict too.
@@ -123,7 +143,7 @@ impl Subject {
         })
     }
 
-    /// Decides one question. `resource` is what the caller said, with how the member stands to it.
+    /// Decides one question, see [`Subject::rule`], and tells by which roles.
     #[must_use]
     pub fn decide(
         &self,
@@ -131,12 +151,34 @@ impl Subject {
         permission: PermissionIx,
         resource: Option<&Resource>,
     ) -> Decision {
+        self.told(permission, self.rule(catalog, permission, resource))
+    }
+
+    /// A ruling on this member and permission, told in full.
+    #[must_use]
+    pub fn told(&self, permission: PermissionIx, ruling: Ruling) -> Decision {
+        let told = |(role, scope): (&RoleId, _)| DecidedBy { role: role.clone(), scope };
+        Decision {
+            reason: ruling.reason,
+            decided_by: self.deciding(permission, ruling).map(told).collect(),
+            missing: ruling.missing.iter().collect(),
+        }
+    }
+
+    /// Decides one question. `resource` is what the caller said.
+    #[must_use]
+    pub fn rule<R: Described>(
+        &self,
+        catalog: &Catalog,
+        permission: PermissionIx,
+        resource: Option<&R>,
+    ) -> Ruling {
         if self.status != MemberStatus::Active {
-            return Decision::denied(DecisionReason::MemberArchived);
+            return Ruling::denied(DecisionReason::MemberArchived);
         }
         let granted = self.granted(catalog, permission);
         if granted.is_empty() {
-            return Decision::denied(DecisionReason::PermissionNotGranted);
+            return Ruling::denied(DecisionReason::PermissionNotGranted);
         }
         let relations = match resource {
             Some(resource) => Relations::between(&self.id, &self.teams, resource),
@@ -145,48 +187,48 @@ impl Subject {
                 Relations { holding: any, possible: any }
             }
         };
+        let missing = Attributes::default();
         if granted.intersects(relations.holding) {
-            let decided_by = self.holders(permission, relations.holding);
-            let reason = if decided_by.is_empty() {
-                DecisionReason::GrantedToEveryone
-            } else {
-                DecisionReason::GrantedByRole
+            // What a base permission gives needs no role to give it.
+            let allowed = Ruling {
+                reason: DecisionReason::GrantedByRole,
+                deciding: relations.holding,
+                missing,
             };
-            return Decision { reason, decided_by, missing: Vec::new() };
+            if self.deciding(permission, allowed).next().is_some() {
+                return allowed;
+            }
+            return Ruling { reason: DecisionReason::GrantedToEveryone, ..allowed };
         }
-        let decided_by = self.holders(permission, RelationSet::ANY);
+        // A denial tells who holds the permission at all.
+        let deciding = RelationSet::ANY;
         let Some(resource) = resource else {
-            return Decision {
-                reason: DecisionReason::ResourceRequired,
-                decided_by,
-                missing: Vec::new(),
-            };
+            return Ruling { reason: DecisionReason::ResourceRequired, deciding, missing };
         };
         // Reduced: what tells whether it is in my team tells all that `team` implies, so the
         // assignees need not be said as well.
         let open = granted.reduced().intersection(relations.possible);
+        if open.is_empty() {
+            return Ruling { reason: DecisionReason::OutOfScope, deciding, missing };
+        }
         let missing = Attribute::ALL
             .into_iter()
             .filter(|attribute| !resource.says(*attribute) && attribute.tells().intersects(open))
             .collect();
-        let reason = if open.is_empty() {
-            DecisionReason::OutOfScope
-        } else {
-            DecisionReason::ResourceAttributeRequired
-        };
-        Decision { reason, decided_by, missing }
+        Ruling { reason: DecisionReason::ResourceAttributeRequired, deciding, missing }
     }
 
-    /// The roles that give some of these relations.
-    fn holders(&self, permission: PermissionIx, relations: RelationSet) -> Vec<DecidedBy> {
-        let giving = self.roles.iter().filter_map(|(role, compiled)| {
+    /// The roles that allowed it; where it was denied as out of reach, those that hold it; each with
+    /// the scope at which it does. `ruling` is this member's, on this permission.
+    pub fn deciding(
+        &self,
+        permission: PermissionIx,
+        ruling: Ruling,
+    ) -> impl Iterator<Item = (&RoleId, Option<ScopeIx>)> + Clone {
+        self.roles.iter().filter_map(move |(role, compiled)| {
             let reach = compiled.reach(permission);
-            reach
-                .relations
-                .intersects(relations)
-                .then(|| DecidedBy { role: role.clone(), scope: reach.scope })
-        });
-        giving.collect()
+            reach.relations.intersects(ruling.deciding).then_some((role, reach.scope))
+        })
     }
 
     /// Every permission that the member is granted anything of, in the catalog's order.

@@ -31,11 +31,27 @@ fn check(text: &str) -> Result<(), IdError> {
         Err(IdError::Empty)
     } else if text.len() > MAX_ID_BYTES {
         Err(IdError::TooLong(text.len()))
-    } else if text.chars().any(char::is_control) {
+    } else if has_control_character(text) {
         Err(IdError::ControlCharacter)
     } else {
         Ok(())
     }
+}
+
+/// Whether a text can be an id, whatever of.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    check(text).is_ok()
+}
+
+/// Whether there is a control character in a text: what [`char::is_control`] says of its characters.
+#[must_use]
+pub fn has_control_character(text: &str) -> bool {
+    // Only what begins with 0xC2 can be a control character beyond ASCII; without one, and without
+    // those of ASCII, the characters need not be looked at one by one.
+    let suspicious = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
+    text.bytes().fold(false, |found, byte| found | suspicious(byte))
+        && text.chars().any(char::is_control)
 }
 
 macro_rules! id {
@@ -156,6 +172,14 @@ mod tests {
             for spelled in [elsewhere.as_str(), &elsewhere.to_string()] {
                 assert!(TenantId::parse(spelled).is_err(), "{spelled:?}");
             }
+        }
+    }
+
+    #[test]
+    fn control_characters_are_those_of_char() {
+        for character in ('\0'..='\u{2fff}').chain(['\u{e000}', '\u{10ffff}']) {
+            let text = format!("a{character}b");
+            assert_eq!(has_control_character(&text), character.is_control(), "{character:?}");
         }
     }
 

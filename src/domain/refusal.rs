@@ -245,6 +245,8 @@ pub enum Refusal {
     WatchStreamLimit {
         /// How many that is.
         limit: usize,
+        /// Whether they are all of one caller, who may have no more.
+        per_caller: bool,
     },
     /// The member on whose behalf it was asked may not do it.
     Actor(ActorRefusal),

@@ -78,17 +78,81 @@ impl Attribute {
     }
 }
 
-impl Resource {
-    /// Whether the caller said this attribute.
+/// Some of the attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes(u8);
+
+impl Attributes {
+    /// Whether this one is among them.
     #[must_use]
-    pub fn says(&self, attribute: Attribute) -> bool {
+    pub const fn contains(self, attribute: Attribute) -> bool {
+        self.0 & (1 << attribute as u8) != 0
+    }
+
+    /// Those that are among either.
+    #[must_use]
+    pub const fn union(self, other: Attributes) -> Self {
+        Attributes(self.0 | other.0)
+    }
+
+    /// In the order of [`Attribute::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Attribute> {
+        Attribute::ALL.into_iter().filter(move |attribute| self.contains(*attribute))
+    }
+}
+
+impl FromIterator<Attribute> for Attributes {
+    fn from_iter<I: IntoIterator<Item = Attribute>>(attributes: I) -> Self {
+        Attributes(attributes.into_iter().fold(0, |set, one| set | (1 << one as u8)))
+    }
+}
+
+/// What a decision needs to know of a resource, however that is held: as a [`Resource`], or still
+/// as the bytes of the message that it came in. Ids are compared byte by byte, so bytes are all
+/// that is asked for.
+pub trait Described {
+    /// See [`Resource::assignees`].
+    fn assignees(&self) -> Option<impl Iterator<Item = &[u8]>>;
+    /// See [`Resource::teams`].
+    fn teams(&self) -> Option<impl Iterator<Item = &[u8]>>;
+    /// See [`Resource::creator`].
+    fn creator(&self) -> Option<Option<&[u8]>>;
+    /// See [`Resource::participants`].
+    fn participants(&self) -> Option<impl Iterator<Item = &[u8]>>;
+    /// See [`Resource::public`].
+    fn public(&self) -> Option<bool>;
+
+    /// Whether the caller said this attribute.
+    fn says(&self, attribute: Attribute) -> bool {
         match attribute {
-            Attribute::Assignees => self.assignees.is_some(),
-            Attribute::Teams => self.teams.is_some(),
-            Attribute::Creator => self.creator.is_some(),
-            Attribute::Participants => self.participants.is_some(),
-            Attribute::Public => self.public.is_some(),
+            Attribute::Assignees => self.assignees().is_some(),
+            Attribute::Teams => self.teams().is_some(),
+            Attribute::Creator => self.creator().is_some(),
+            Attribute::Participants => self.participants().is_some(),
+            Attribute::Public => self.public().is_some(),
         }
+    }
+}
+
+impl Described for Resource {
+    fn assignees(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        self.assignees.as_ref().map(|ids| ids.iter().map(|id| id.as_str().as_bytes()))
+    }
+
+    fn teams(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        self.teams.as_ref().map(|ids| ids.iter().map(|id| id.as_str().as_bytes()))
+    }
+
+    fn creator(&self) -> Option<Option<&[u8]>> {
+        self.creator.as_ref().map(|id| id.as_ref().map(|id| id.as_str().as_bytes()))
+    }
+
+    fn participants(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        self.participants.as_ref().map(|ids| ids.iter().map(|id| id.as_str().as_bytes()))
+    }
+
+    fn public(&self) -> Option<bool> {
+        self.public
     }
 }
 
@@ -104,16 +168,18 @@ pub struct Relations {
 impl Relations {
     /// How a member, known by id and teams, stands to the resource.
     #[must_use]
-    pub fn between(member: &MemberId, teams: &[TeamId], resource: &Resource) -> Self {
-        let assigned_to_me = resource.assignees.as_ref().map(|ids| ids.contains(member));
-        let nobody_assigned = resource.assignees.as_ref().map(Vec::is_empty);
-        let in_my_team = match &resource.teams {
-            Some(ids) => Some(ids.iter().any(|id| teams.contains(id))),
+    pub fn between(member: &MemberId, teams: &[TeamId], resource: &impl Described) -> Self {
+        let me = member.as_str().as_bytes();
+        let is_mine = |team: &[u8]| teams.iter().any(|mine| mine.as_str().as_bytes() == team);
+        let assigned_to_me = resource.assignees().map(|mut ids| ids.any(|id| id == me));
+        let nobody_assigned = resource.assignees().map(|mut ids| ids.next().is_none());
+        let in_my_team = match resource.teams() {
+            Some(mut ids) => Some(ids.any(is_mine)),
             // Whatever its teams are, none is mine when I am in none.
             None if teams.is_empty() => Some(false),
             None => None,
         };
-        let in_no_team = resource.teams.as_ref().map(Vec::is_empty);
+        let in_no_team = resource.teams().map(|mut ids| ids.next().is_none());
 
         let mut relations = Relations {
             holding: RelationSet::EMPTY.with(Relation::Any),
@@ -125,12 +191,9 @@ impl Relations {
             (Relation::Unassigned, nobody_assigned),
             (Relation::TeamUnassigned, both(nobody_assigned, in_my_team)),
             (Relation::Pool, both(nobody_assigned, in_no_team)),
-            (
-                Relation::Creator,
-                resource.creator.as_ref().map(|creator| creator.as_ref() == Some(member)),
-            ),
-            (Relation::Participant, resource.participants.as_ref().map(|ids| ids.contains(member))),
-            (Relation::Public, resource.public),
+            (Relation::Creator, resource.creator().map(|creator| creator == Some(me))),
+            (Relation::Participant, resource.participants().map(|mut ids| ids.any(|id| id == me))),
+            (Relation::Public, resource.public()),
         ] {
             if holds == Some(true) {
                 relations.holding = relations.holding.with(relation);

@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{BoxError, Layer, Service};
 
-use super::access::lasts;
+use super::access::{CHECK_STREAM, WATCH, lasts};
 use super::pb::ErrorReason;
 use super::status::refuse;
 
@@ -25,12 +25,16 @@ use super::status::refuse;
 /// have a room of their own.
 const PROBES: usize = 1_000;
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// How many CheckStreams there may be. Each lasts as long as its client wants, so they have a room of
+/// their own too; what they have in hand counts among the bytes.
+const STREAMS: usize = 4_096;
 
 /// What there is room for.
 #[derive(Debug)]
 pub struct Room {
     calls: Limited,
     probes: Limited,
+    streams: Limited,
     bytes: Arc<MessageBytes>,
 }
 
@@ -61,15 +65,21 @@ impl Room {
     pub fn new(calls: usize, bytes: usize) -> Self {
         let bytes =
             MessageBytes { limit: bytes, used: AtomicUsize::new(0), refused: AtomicU64::new(0) };
-        Room { calls: Limited::new(calls), probes: Limited::new(PROBES), bytes: Arc::new(bytes) }
+        Room {
+            calls: Limited::new(calls),
+            probes: Limited::new(PROBES),
+            streams: Limited::new(STREAMS),
+            bytes: Arc::new(bytes),
+        }
     }
 
     /// How many calls were refused, by what there was no room for.
     #[must_use]
-    pub fn refused(&self) -> [(&'static str, u64); 3] {
+    pub fn refused(&self) -> [(&'static str, u64); 4] {
         [
             ("calls", self.calls.refused.load(Ordering::Relaxed)),
             ("probes", self.probes.refused.load(Ordering::Relaxed)),
+            ("streams", self.streams.refused.load(Ordering::Relaxed)),
             ("bytes", self.bytes.refused.load(Ordering::Relaxed)),
         ]
     }
@@ -80,13 +90,15 @@ impl Room {
         self.bytes.used.load(Ordering::Relaxed) as u64
     }
 
-    fn enter(&self, path: &str) -> Result<OwnedSemaphorePermit, Status> {
-        let (what, room) = if path.starts_with(HEALTH) {
-            ("probes", &self.probes)
-        } else {
-            ("calls", &self.calls)
+    /// A place for a call; none for a Watch, which has a limit of its own.
+    fn enter(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        let (what, room) = match path {
+            WATCH => return Ok(None),
+            CHECK_STREAM => ("streams", &self.streams),
+            _ if path.starts_with(HEALTH) => ("probes", &self.probes),
+            _ => ("calls", &self.calls),
         };
-        Arc::clone(&room.free).try_acquire_owned().map_err(|_| {
+        Arc::clone(&room.free).try_acquire_owned().map(Some).map_err(|_| {
             room.refused.fetch_add(1, Ordering::Relaxed);
             overloaded(what, room.limit)
         })
@@ -147,14 +159,16 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let path = request.uri().path();
-        // A Watch has a limit of its own, and would keep others out for as long as it lasts.
-        let place = if lasts(path) { Ok(None) } else { self.room.enter(path).map(Some) };
-        match place {
+        let is_endless = lasts(path);
+        match self.room.enter(path) {
             Ok(place) => {
                 let used = Arc::new(Used { room: Arc::clone(&self.room.bytes), bytes: 0.into() });
                 let counted = Arc::clone(&used);
+                if is_endless {
+                    request.extensions_mut().insert(InHand(Arc::clone(&used)));
+                }
                 let request = request.map(|inner| Body::new(Counted { inner, used: counted }));
                 let inner = self.inner.call(request);
                 Admitted::Called { inner, held: Some(Hold { _place: place, _used: used }) }
@@ -251,6 +265,20 @@ impl Used {
         }
         self.room.refused.fetch_add(1, Ordering::Relaxed);
         Err(overloaded("bytes", self.room.limit))
+    }
+}
+
+/// What a call that lasts has of the room for bytes. Other calls have all their bytes in hand until
+/// they end; this one says what it is done with.
+#[derive(Debug, Clone)]
+pub struct InHand(Arc<Used>);
+
+impl InHand {
+    /// So many of the bytes that were read are not held any more.
+    pub(super) fn done_with(&self, bytes: usize) {
+        let Used { room, bytes: held } = &*self.0;
+        held.fetch_sub(bytes, Ordering::Relaxed);
+        room.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

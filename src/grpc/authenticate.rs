@@ -13,8 +13,7 @@ use tower::{Layer, Service};
 use super::access::{Access, Takes, lasts, may_call};
 use super::pb::ErrorReason;
 use super::status::refuse;
-use crate::service::authentication::{Authenticator, Peer, Proof, Unproven};
-use crate::service::caller::Caller;
+use crate::service::authentication::{Authenticator, Peer, Proof, Recognized, Unproven};
 
 /// What the transport knows of the other end, for [`tonic::transport::server::Connected`].
 #[derive(Debug, Clone, Default)]
@@ -74,7 +73,7 @@ where
             return Authenticated::Called(self.inner.call(request));
         }
         match recognize(&self.authenticator, &request) {
-            Ok(caller) => match admit(&self.authenticator, caller, takes, request) {
+            Ok(known) => match admit(&self.authenticator, known, takes, request) {
                 Ok(request) => Authenticated::Called(self.inner.call(request)),
                 Err(status) => Authenticated::Refused(Some(status.into_http())),
             },
@@ -86,8 +85,8 @@ where
                 Authenticated::Waiting(Box::pin(async move {
                     let why = if why.could_change().await {
                         match recognize(&authenticator, &request) {
-                            Ok(caller) => {
-                                return match admit(&authenticator, caller, takes, request) {
+                            Ok(known) => {
+                                return match admit(&authenticator, known, takes, request) {
                                     Ok(request) => inner.call(request).await,
                                     Err(status) => Ok(status.into_http()),
                                 };
@@ -109,29 +108,30 @@ where
 fn recognize<B>(
     authenticator: &Authenticator,
     request: &Request<B>,
-) -> Result<Arc<Caller>, Unproven> {
+) -> Result<Recognized, Unproven> {
     let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.as_deref());
     let headers = request.headers().get_all(AUTHORIZATION);
-    authenticator.authenticate(peer, headers.iter().map(HeaderValue::as_bytes))
+    authenticator.recognize(peer, headers.iter().map(HeaderValue::as_bytes))
 }
 
 /// The request with its caller, which no handler sees a credential of. A call that lasts keeps its
 /// proof, to be asked again.
 fn admit<B>(
     authenticator: &Arc<Authenticator>,
-    caller: Arc<Caller>,
+    recognized: Recognized,
     takes: Option<Takes>,
     mut request: Request<B>,
 ) -> Result<Request<B>, Status> {
     let Some(takes) = takes else {
         return Err(super::edge::no_such_method());
     };
+    let caller = Arc::clone(&recognized.caller);
     may_call(&caller, takes)?;
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     if lasts(request.uri().path()) {
         let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.clone());
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
-        let proof = Proof::new(Arc::clone(authenticator), peer, authorization, Arc::clone(&caller));
+        let proof = Proof::new(Arc::clone(authenticator), peer, authorization, recognized);
         request.extensions_mut().insert(proof);
     }
     request.extensions_mut().insert(caller);

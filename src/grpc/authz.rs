@@ -1,6 +1,8 @@
 //! `AuthzService`.
 
-use tonic::{Request, Response, Status};
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, Streaming};
 
 use super::accept::{read, read_as_caller};
 use super::fields::{Fields, Path, Sound};
@@ -12,6 +14,7 @@ use crate::domain::refusal::{Problem, Violation};
 use crate::domain::resource::Resource;
 use crate::service::authentication::Proof;
 use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
+use crate::service::decision_log::Asker;
 use crate::service::page::Page;
 use crate::service::roles::Roles;
 use crate::service::watch::Watches;
@@ -40,17 +43,17 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::CheckRequest>,
     ) -> Result<Response<pb::CheckResponse>, Status> {
-        let (
-            mut fields,
-            pb::CheckRequest { tenant_id, member_id, permission, resource, consistency },
-        ) = read(request)?;
+        let (caller, message) = read_as_caller(request)?;
+        let pb::CheckRequest { tenant_id, member_id, permission, resource, consistency } = message;
+        let mut fields = Fields::of_message(Arc::clone(&caller));
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let question = question(&mut fields, None, member_id, permission, resource);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, question, consistency) = fields.all((tenant, question, consistency))?;
 
+        let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
         let Answer { value, catalog, token, stale_since } =
-            self.decisions.check(&tenant, &question, &consistency).await?;
+            self.decisions.check(asker, &tenant, &question, &consistency).await?;
         Ok(Response::new(pb::CheckResponse {
             decision: Some(show::decision(catalog.as_deref(), value)),
             consistency_token: token.unwrap_or_default(),
@@ -62,15 +65,18 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         &self,
         request: Request<pb::BatchCheckRequest>,
     ) -> Result<Response<pb::BatchCheckResponse>, Status> {
-        let (mut fields, pb::BatchCheckRequest { tenant_id, items, consistency }) = read(request)?;
+        let (caller, message) = read_as_caller(request)?;
+        let pb::BatchCheckRequest { tenant_id, items, consistency } = message;
+        let mut fields = Fields::of_message(Arc::clone(&caller));
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let items = fields.at_most(MAX_BATCH, "items", items);
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, items, consistency) = fields.all((tenant, items, consistency))?;
 
         let questions = items.into_iter().enumerate().map(|(index, item)| check_item(index, item));
+        let asker = Asker { caller: &caller.name, method: "AuthzService/BatchCheck" };
         let Answer { value, catalog, token, stale_since } =
-            self.decisions.check_batch(&tenant, questions.collect(), &consistency).await?;
+            self.decisions.check_batch(asker, &tenant, questions.collect(), &consistency).await?;
         use pb::check_item_result::Result as ItemResult;
         let show = |item| match item {
             Ok(decision) => ItemResult::Decision(show::decision(catalog.as_deref(), decision)),
@@ -84,14 +90,24 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         }))
     }
 
+    type CheckStreamStream = tonic::codegen::BoxStream<pb::CheckStreamResponse>;
+
+    /// Never called: [`CheckStreams`](super::CheckStreams) answers in front of this service.
+    async fn check_stream(
+        &self,
+        _: Request<Streaming<pb::CheckStreamRequest>>,
+    ) -> Result<Response<Self::CheckStreamStream>, Status> {
+        Err(super::edge::no_such_method())
+    }
+
     async fn filter_resources(
         &self,
         request: Request<pb::FilterResourcesRequest>,
     ) -> Result<Response<pb::FilterResourcesResponse>, Status> {
-        let (
-            mut fields,
-            pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency },
-        ) = read(request)?;
+        let (caller, message) = read_as_caller(request)?;
+        let pb::FilterResourcesRequest { tenant_id, member_id, permission, resources, consistency } =
+            message;
+        let mut fields = Fields::of_message(Arc::clone(&caller));
         let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
@@ -101,8 +117,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let (tenant, member, permission, resources, consistency) =
             fields.all((tenant, member, permission, resources, consistency))?;
 
-        let answer =
-            self.decisions.filter(&tenant, &member, &permission, &resources, &consistency).await?;
+        let asker = Asker { caller: &caller.name, method: "AuthzService/FilterResources" };
+        let answer = self
+            .decisions
+            .filter(asker, &tenant, &member, &permission, &resources, &consistency)
+            .await?;
         Ok(Response::new(authz_show::filtered(answer)))
     }
 
@@ -199,14 +218,14 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
     ) -> Result<Response<WatchStream>, Status> {
         let proof = request.extensions().get::<Proof>().cloned();
         let (caller, message) = read_as_caller(request)?;
-        let query = watch::query(Fields::of_message(caller), message)?;
-        let watching = self.watches.watch(query, watch::rights(proof)?).await?;
+        let query = watch::query(Fields::of_message(Arc::clone(&caller)), message)?;
+        let watching = self.watches.watch(&caller, query, watch::rights(proof)?).await?;
         Ok(Response::new(WatchStream::new(watching)))
     }
 }
 
 /// A question, by itself or as an item of a batch.
-fn question(
+pub(super) fn question(
     fields: &mut Fields,
     item: Option<&Path<'_>>,
     member_id: String,
@@ -221,7 +240,7 @@ fn question(
 }
 
 /// One question of a batch, or the first thing that is wrong with it.
-fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> {
+pub(super) fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> {
     let pb::CheckItem { member_id, permission, resource } = item;
     let items = Path::from("items");
     let path = items.at(index);
@@ -234,7 +253,10 @@ fn check_item(index: usize, item: pb::CheckItem) -> Result<Question, Violation> 
 }
 
 /// Resources to choose from; the answer names them by their ids.
-fn candidates(fields: &mut Fields, resources: Vec<pb::Resource>) -> Sound<Vec<Resource>> {
+pub(super) fn candidates(
+    fields: &mut Fields,
+    resources: Vec<pb::Resource>,
+) -> Sound<Vec<Resource>> {
     let path = Path::from("resources");
     fields.each(resources, |fields, index, resource| {
         let path = path.at(index);

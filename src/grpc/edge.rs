@@ -124,15 +124,7 @@ fn explained(bare: &Status, limits: EdgeLimits) -> Option<Status> {
         // and not, say, the compression; the caller needs the code to see that.
         Code::Unimplemented if said.is_empty() => no_such_method(),
         Code::Unimplemented => malformed(Code::Unimplemented, said),
-        Code::OutOfRange | Code::ResourceExhausted => refuse(
-            ErrorReason::MessageTooLarge,
-            &format!(
-                "The message is larger than the {} bytes that this server takes. Split the \
-                 request.",
-                limits.message_bytes
-            ),
-            &[("limit_bytes", limits.message_bytes.to_string())],
-        ),
+        Code::OutOfRange | Code::ResourceExhausted => too_large(limits.message_bytes),
         Code::Internal if is_about_the_message(said) => malformed(Code::InvalidArgument, said),
         Code::Internal => internal(said),
         // The connection broke while the message was read.
@@ -140,6 +132,17 @@ fn explained(bare: &Status, limits: EdgeLimits) -> Option<Status> {
         Code::Cancelled | Code::DeadlineExceeded => timed_out(limits.time),
         _ => return None,
     })
+}
+
+/// For a message of more bytes than this.
+pub(super) fn too_large(limit: usize) -> Status {
+    refuse(
+        ErrorReason::MessageTooLarge,
+        &format!(
+            "The message is larger than the {limit} bytes that this server takes. Split the request."
+        ),
+        &[("limit_bytes", limit.to_string())],
+    )
 }
 
 /// For a path that leads nowhere.
@@ -165,7 +168,8 @@ fn is_about_the_message(said: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| said.starts_with(beginning))
 }
 
-fn malformed(code: Code, said: &str) -> Status {
+/// For a message that is none.
+pub(super) fn malformed(code: Code, said: &str) -> Status {
     let message = format!(
         "The message is not what the method takes. Compare the client's version of the API with \
          the server's. ({})",

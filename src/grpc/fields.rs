@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::ids::{IdError, MAX_ID_BYTES, MemberId, RoleId, TeamId, TenantId};
+use crate::domain::ids::{
+    IdError, MAX_ID_BYTES, MemberId, RoleId, TeamId, TenantId, has_control_character,
+};
 use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
 use crate::service::caller::Caller;
 
@@ -179,7 +181,7 @@ impl Fields {
         let length = text.len();
         if length > limit {
             self.wrong(path, Problem::TooLong { length, limit, unit: Unit::Bytes })
-        } else if text.chars().any(char::is_control) {
+        } else if has_control_character(&text) {
             self.wrong(path, id_problem(IdError::ControlCharacter))
         } else {
             Some(text)

@@ -1,8 +1,12 @@
 //! What is wrong with one item of a batch, in the words that a whole call would be refused with.
 
+use tonic::Status;
+use tonic_types::StatusExt;
+
 use super::pb::ItemError;
 use super::wording::{self, Said, name};
 use crate::domain::refusal::{Refusal, Violation};
+use crate::service::ServiceError;
 
 pub(super) fn of_violation(violation: &Violation) -> ItemError {
     item_error(wording::field(violation), wording::problem(&violation.problem))
@@ -15,6 +19,18 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ItemError {
         Refusal::Invalid(violations) => violations.first().map(of_violation).unwrap_or_default(),
         other => item_error(String::new(), wording::refusal(other)),
     }
+}
+
+/// Of an error that may also be none of the caller's faults.
+pub(super) fn of_error(error: ServiceError) -> ItemError {
+    if let ServiceError::Refused(refusal) = &error {
+        return of_refusal(refusal);
+    }
+    let status = Status::from(error);
+    let info = status.get_details_error_info();
+    let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
+    let message = status.message().to_owned();
+    ItemError { reason, message, field: String::new(), metadata: metadata.into_iter().collect() }
 }
 
 fn item_error(field: String, said: Said) -> ItemError {

@@ -14,7 +14,7 @@ use super::pb::ErrorReason;
 use super::wording::{self, CHOICES, MISSING, Said, field, name, precondition_subject};
 use crate::domain::refusal::{Refusal, Violation};
 use crate::service::ServiceError;
-use crate::service::watch::{EndCause, WatchEnd};
+use crate::service::watch::{EndCause, RightsLost, WatchEnd};
 use crate::store::StoreError;
 
 /// The domain of every `ErrorInfo`.
@@ -167,6 +167,16 @@ impl From<Refusal> for Status {
     }
 }
 
+/// The end of a CheckStream whose server goes away.
+pub(super) fn stream_draining() -> Status {
+    of(wording::stream_draining())
+}
+
+/// The end of a CheckStream whose caller lost its rights.
+pub(super) fn stream_rights_lost(lost: RightsLost) -> Status {
+    of(wording::stream_rights_lost(lost))
+}
+
 impl From<WatchEnd> for Status {
     fn from(WatchEnd { why, cursor }: WatchEnd) -> Self {
         match why {
@@ -238,7 +248,7 @@ impl Distinct {
 }
 
 /// A fault of ours: the log has the details, the client an id to find them by.
-pub(super) fn internal(detail: &str) -> Status {
+pub(crate) fn internal(detail: &str) -> Status {
     let request = Uuid::new_v4();
     tracing::error!(%request, detail, "internal fault");
     let message = format!(

@@ -11,9 +11,9 @@ use crate::service::page::PageRequest;
 use crate::service::token::Consistency;
 
 /// The longest id of a resource, in bytes.
-const MAX_RESOURCE_ID_BYTES: usize = 512;
+pub(super) const MAX_RESOURCE_ID_BYTES: usize = 512;
 /// The most ids in one list that may be unset: of a resource, and of a member in a batch.
-const MAX_IDS: usize = 1_000;
+pub(super) const MAX_IDS: usize = 1_000;
 
 /// A resource. **Unset is not empty**, so presence is carried over as it is.
 pub(super) fn resource<'p>(

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio_stream::Stream;
 use tonic::Status;
 
+use super::access::still;
 use super::fields::{Fields, Path};
 use super::{pb, show};
 use crate::domain::refusal::Refusal;
@@ -38,14 +39,7 @@ pub(super) fn rights(
 ) -> Result<impl Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync + 'static, Status> {
     let nothing = || ServiceError::Internal("a Watch came without a proof".to_owned());
     let proof = proof.ok_or_else(nothing)?;
-    Ok(move || {
-        let caller = proof.caller().ok_or(RightsLost::Proof)?;
-        if caller.capabilities.include(Capability::Watch) {
-            Ok(caller)
-        } else {
-            Err(RightsLost::Capability(Capability::Watch))
-        }
-    })
+    Ok(move || still(&proof, Capability::Watch))
 }
 
 /// The messages of one stream.

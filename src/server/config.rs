@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::decision_log::DecisionLogConfig;
 use super::limits::ServeLimits;
 use super::tls::TlsFiles;
 use crate::service::watch::WatchLimits;
@@ -62,6 +63,10 @@ pub struct Config {
     pub watch: WatchLimits,
     /// How long the audit trail is kept; `None`: for good.
     pub audit_retention: Option<Duration>,
+    /// How many threads serve connections; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// What to log of decisions; `None`: nothing.
+    pub decision_log: Option<DecisionLogConfig>,
     /// The largest request message, in bytes.
     pub max_message_bytes: usize,
     /// What connections and calls may take.
@@ -92,6 +97,8 @@ impl Config {
             follow: FollowLimits::default(),
             watch: WatchLimits::default(),
             audit_retention: None,
+            workers: None,
+            decision_log: None,
             max_message_bytes: 8 << 20,
             limits: ServeLimits::default(),
             request_timeout: Duration::from_secs(30),

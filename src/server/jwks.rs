@@ -14,9 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::reload::{self, AllReloads};
 use super::tls;
@@ -84,25 +83,11 @@ async fn connect(name: &str, port: u16, secure: bool) -> Result<TcpStream, Strin
 }
 
 async fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match authorities {
-        Some(path) => {
-            let pem = reload::read(path).await?;
-            for authority in tls::certificates(&pem, "jwks_ca_file")? {
-                roots.add(authority).map_err(|error| format!("jwks_ca_file: {error}"))?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    let pem = match authorities {
+        Some(path) => Some(reload::read(path).await?),
+        None => None,
+    };
+    tls::client_config(pem.as_deref(), "jwks_ca_file")
 }
 
 async fn get<S>(url: &Uri, stream: S) -> Result<Bytes, String>

@@ -21,6 +21,8 @@ pub struct ServeLimits {
     pub bytes: usize,
     /// When a connection is asked to end.
     pub connection_age: Duration,
+    /// How long a connection may be without a call before it is asked to end; `None`: for good.
+    pub connection_idle: Option<Duration>,
     /// How long after a silence a connection is asked whether it is still there.
     pub keepalive: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for ServeLimits {
             calls: 2_048,
             bytes: 512 << 20,
             connection_age: Duration::from_secs(30 * 60),
+            connection_idle: Some(Duration::from_secs(15 * 60)),
             keepalive: Duration::from_secs(30),
         }
     }
@@ -44,8 +47,6 @@ impl Default for ServeLimits {
 pub(super) struct Door {
     limit: usize,
     limit_per_address: usize,
-    /// When a connection ends that did not when it was asked to.
-    pub(super) lifetime: Duration,
     inside: Mutex<Inside>,
     pub(super) too_many: AtomicU64,
     pub(super) too_many_of_address: AtomicU64,
@@ -60,11 +61,10 @@ struct Inside {
 }
 
 impl Door {
-    pub(super) fn new(limits: &ServeLimits, lifetime: Duration) -> Arc<Self> {
+    pub(super) fn new(limits: &ServeLimits) -> Arc<Self> {
         Arc::new(Door {
             limit: limits.connections,
             limit_per_address: limits.connections_per_address,
-            lifetime,
             inside: Mutex::default(),
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
@@ -138,7 +138,7 @@ mod tests {
     fn places_are_counted_by_network_and_come_back() {
         let limits =
             ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
-        let door = Door::new(&limits, Duration::MAX);
+        let door = Door::new(&limits);
         let enter = |ip: &str| door.enter(ip.parse().unwrap());
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::ffff:2").unwrap();

@@ -25,6 +25,7 @@ use crate::grpc::meter::RpcCounts;
 use crate::http::{Metrics, Version};
 use crate::service::authentication::Authenticator;
 use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
+use crate::service::decision_log::LogCounts;
 use crate::service::refusals::RefusalCounts;
 use crate::service::watch::{EndReason, WatchCounts};
 use crate::store::{CacheStats, Cached, SqlStore, Standing};
@@ -64,6 +65,11 @@ pub(super) fn of_security(metrics: &Metrics, security: &Security) {
         reloads: security.reloads(),
         tls: security.tls(),
     });
+}
+
+/// What became of the decision log's entries; only where there is one.
+pub(super) fn of_decision_log(metrics: &Metrics, counts: Arc<LogCounts>) {
+    metrics.add(Logged(counts));
 }
 
 /// What is known of the streams of Watch.
@@ -249,6 +255,25 @@ impl Collector for CacheUse {
         let bytes = Some(&Unit::Bytes);
         plain(&mut encoder, "cache", "About what is cached takes", bytes, weight)?;
         plain(&mut encoder, "cache_limit", "What may be cached", bytes, self.limit)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Logged(Arc<LogCounts>);
+
+impl Collector for Logged {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let LogCounts { written, full, failed } = &*self.0;
+        let (kind, help) = (MetricType::Counter, "Lines of the decision log");
+        encoder
+            .encode_descriptor("decision_log_written", help, None, kind)?
+            .encode_counter::<NoLabelSet, u64, u64>(&written.load(Ordering::Relaxed), None)?;
+        let help = "Sampled decisions that the decision log does not have, by why";
+        let mut lines = Lines::new(&mut encoder, "decision_log_dropped", help, kind)?;
+        for (reason, count) in [("full", full), ("failed", failed)] {
+            lines.counter([("reason", reason)], count.load(Ordering::Relaxed))?;
+        }
         Ok(())
     }
 }

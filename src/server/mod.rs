@@ -4,6 +4,8 @@
 mod callers;
 mod catalogs;
 mod config;
+mod core;
+mod decision_log;
 mod demo;
 mod health;
 mod housekeeping;
@@ -18,24 +20,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
+pub use decision_log::DecisionLogConfig;
 pub use limits::ServeLimits;
 pub use security::SecurityError;
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, client_config};
 
+use self::core::{Core, Everything, MakeEverything, Serving};
+use self::decision_log::Writing;
 use self::limits::Door;
 use self::security::Security;
 
-use crate::grpc::admission::{AdmissionLayer, Room};
-use crate::grpc::authenticate::AuthenticateLayer;
-use crate::grpc::edge::{EdgeLayer, EdgeLimits};
-use crate::grpc::meter::{MeterLayer, RpcCounts};
-use crate::grpc::{
-    self, AuthzApi, AuthzServiceServer, MemberApi, MemberServiceServer, RoleApi, RoleServiceServer,
-    TenantApi, TenantServiceServer,
-};
+use crate::grpc::admission::Room;
+use crate::grpc::api::{Methods, Shared};
+use crate::grpc::edge::EdgeLimits;
+use crate::grpc::meter::RpcCounts;
+use crate::grpc::{self, AuthzApi, CheckStreams, MemberApi, RoleApi, TenantApi};
 use crate::http::{Admin, Metrics, Version};
 use crate::service::decide::Decisions;
 use crate::service::follow::Follower;
@@ -57,16 +60,8 @@ const DESCRIPTORS: [&[u8]; 4] = [
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
 ];
-/// The largest header block of a request.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// How long a connection may take to say that it is still there.
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
-/// How many streams a client may have reset that were not looked at yet, before its connection ends.
-const MAX_PENDING_RESETS: usize = 20;
-/// How many streams the server may have had to reset for a client's faults, before its connection
-/// ends. h2's own default, and no less: the rest of a request that was refused before it was read
-/// counts too when it arrives after the refusal, and whoever lacks a capability may ask often.
-const MAX_FAULTY_STREAMS: usize = 1_024;
+/// What a connection gets to end beyond the time that a call may take.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Why a server does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +81,9 @@ pub enum ServeError {
     /// The demo could not be set up.
     #[error("the demo tenants could not be made: {0}")]
     Demo(String),
+    /// Decisions were to be logged, and cannot be.
+    #[error("{0}")]
+    DecisionLog(String),
     /// The listener failed.
     #[error("the gRPC server failed: {0}")]
     Transport(String),
@@ -161,7 +159,15 @@ pub async fn run(
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
-    let services = Services::new(&store, config.cache_bytes, config.follow);
+    let mut services = Services::new(&store, config.cache_bytes, config.follow);
+    let decision_log = match config.decision_log {
+        Some(config) => Some(Writing::start(config).await.map_err(ServeError::DecisionLog)?),
+        None => None,
+    };
+    if let Some(writing) = &decision_log {
+        services.decisions = services.decisions.logged(writing.log());
+        metrics::of_decision_log(&admin.metrics, Arc::clone(writing.log().counts()));
+    }
     // Before anything is cached: what is cached from now on is followed from now on.
     let (cache, tokens) = (Arc::clone(&services.cache), services.tokens.clone());
     let follower = Follower::start(store.clone(), cache, tokens, readiness.clone()).await?;
@@ -184,59 +190,25 @@ pub async fn run(
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
-    // tonic's own grace would take the place of asking politely, so ending them is the door's.
-    let lifetime = config.limits.connection_age.mul_f64(1.1) + config.request_timeout;
-    let door = Door::new(&config.limits, lifetime + Duration::from_secs(5));
+    let door = Door::new(&config.limits);
     let room = Arc::new(Room::new(config.limits.calls, config.limits.bytes));
     metrics::of_limits(&admin.metrics, Arc::clone(&door), Arc::clone(&room));
-    let (authenticator, tls) = (security.authenticator(), security.tls());
-    background.spawn(security.keep_up_to_date());
-    tracing::info!(%address, "serving gRPC");
-
-    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
-    let authz = AuthzApi::new(services.decisions, services.roles.clone(), watches.clone());
-    let roles = RoleApi::new(services.roles);
-    let tenants = TenantApi::new(services.tenants);
-    let members = MemberApi::new(services.members);
-    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
-        builder
-            .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that clients without generated code can read the details of an error.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    let streams = CheckStreams::default();
+    let shared = Shared { rpcs, limits, authenticator: security.authenticator(), room };
+    let serving = Serving {
+        everything: everything(services, watches.clone(), streams.clone(), health_service, shared)?,
+        tls: security.tls(),
+        limits: config.limits,
+        patience: config.request_timeout + CLOSING,
     };
-    let configure = tonic_reflection::server::Builder::configure;
-    let server = tonic::transport::Server::builder()
-        .max_concurrent_streams(config.limits.streams_per_connection)
-        .max_connection_age(scattered(config.limits.connection_age))
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(config.limits.keepalive))
-        .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
-        .layer(MeterLayer::new(rpcs))
-        .layer(EdgeLayer::new(limits))
-        .layer(AuthenticateLayer::new(authenticator))
-        .layer(AdmissionLayer::new(room))
-        .add_service(AuthzServiceServer::new(authz).max_decoding_message_size(limits.message_bytes))
-        .add_service(RoleServiceServer::new(roles).max_decoding_message_size(limits.message_bytes))
-        .add_service(
-            TenantServiceServer::new(tenants).max_decoding_message_size(limits.message_bytes),
-        )
-        .add_service(
-            MemberServiceServer::new(members).max_decoding_message_size(limits.message_bytes),
-        )
-        .add_service(health_service)
-        .add_service(reflection(configure()).build_v1().map_err(transport)?)
-        .add_service(reflection(configure()).build_v1alpha().map_err(transport)?)
-        .serve_with_incoming_shutdown(tls::incoming(listener, tls, door), async move {
-            draining.await.ok();
-        });
-    let mut server = tokio::spawn(server);
+    background.spawn(security.keep_up_to_date());
+    let workers = config.workers.unwrap_or_else(cores);
+    let mut core = Core::start(listener, door, workers, &serving).map_err(transport)?;
+    tracing::info!(%address, workers, "serving gRPC");
     let served = tokio::select! {
-        ended = &mut server => ended,
+        () = core.ended() => Err(transport("nothing is accepted any more")),
         () = shutdown => {
             tracing::info!("shutting down: not serving any more, then draining");
             readiness.draining();
@@ -245,29 +217,62 @@ pub async fn run(
             tokio::time::sleep(config.drain_delay).await;
             // Streams would go on for as long as their clients want.
             watches.drain();
-            drain.send(()).ok();
-            match tokio::time::timeout(config.drain_timeout, &mut server).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    tracing::warn!("connections were still open after the drain timeout");
-                    server.abort();
-                    Ok(Ok(()))
-                }
+            streams.drain();
+            if !core.drain(config.drain_timeout).await {
+                tracing::warn!("connections were still open after the drain timeout");
             }
+            Ok(())
         }
     };
+    if let Some(writing) = decision_log {
+        writing.finish().await;
+    }
     housekeeping.abort();
     follower.abort();
     store.close().await;
     tracing::info!("stopped");
-    served.map_err(transport)?.map_err(transport)
+    served
 }
 
-/// Somewhat longer or shorter, by up to a tenth: replicas that started together must not lose their
-/// clients together. The connections of one server have one age, for tonic has no other.
-fn scattered(time: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u8;
-    time.mul_f64(0.9 + 0.2 * f64::from(random) / 255.0)
+/// Makes all methods anew for each thread.
+fn everything(
+    services: Services,
+    watches: Watches,
+    streams: CheckStreams,
+    health: HealthServer<impl Health>,
+    shared: Shared,
+) -> Result<MakeEverything, ServeError> {
+    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
+        builder
+            .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that clients without generated code can read the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let configure = tonic_reflection::server::Builder::configure;
+    let v1 = reflection(configure()).build_v1().map_err(transport)?;
+    let v1alpha = reflection(configure()).build_v1alpha().map_err(transport)?;
+    Ok(Arc::new(move || {
+        let Services { decisions, roles, tenants, members, .. } = services.clone();
+        let authz = AuthzApi::new(decisions.clone(), roles.clone(), watches.clone());
+        let methods = Methods::new(
+            authz,
+            (&streams, decisions.clone()),
+            RoleApi::new(roles),
+            TenantApi::new(tenants),
+            MemberApi::new(members),
+            shared.limits.message_bytes,
+        );
+        let (health, v1, v1alpha) = (health.clone(), v1.clone(), v1alpha.clone());
+        let methods =
+            methods.and(|ours| ours.add_service(health).add_service(v1).add_service(v1alpha));
+        Everything { api: shared.around(methods), decisions, shared: shared.clone() }
+    }))
+}
+
+/// One for each core that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn transport(error: impl std::fmt::Display) -> ServeError {

@@ -95,6 +95,12 @@ impl Caller {
     /// Whether there is this tenant for it, if there is one at all.
     #[must_use]
     pub fn sees(&self, tenant: &TenantId) -> bool {
+        self.sees_named(tenant.as_str())
+    }
+
+    /// The same of a tenant whose id has not been taken out of its message.
+    #[must_use]
+    pub fn sees_named(&self, tenant: &str) -> bool {
         self.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant))
     }
 

@@ -1,42 +1,79 @@
-//! What the use cases count, for whoever runs the service. Counting is one atomic addition to an
-//! array: no lock, no allocation, and nothing that tells one tenant or member from another.
+//! What the use cases count, for whoever runs the service. Counting takes no lock and tells nothing
+//! of one tenant or member from another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use thread_local::ThreadLocal;
 
 use crate::domain::decision::DecisionReason;
 
 const REASONS: usize = DecisionReason::ALL.len();
 
-/// Decisions since the start, by reason. A reason tells the verdict too.
+/// A count that one thread writes and any may read: no core takes it from another.
 #[derive(Debug, Default)]
-pub struct DecisionCounts([AtomicU64; REASONS]);
+pub struct OwnCount(AtomicU64);
+
+impl OwnCount {
+    /// Counts. For the thread that it belongs to.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Decisions since the start, by reason. A reason tells the verdict too. Each thread counts for
+/// itself.
+#[derive(Debug, Default)]
+pub struct DecisionCounts(ThreadLocal<[OwnCount; REASONS]>);
 
 impl DecisionCounts {
     /// How many were decided for this reason.
     #[must_use]
     pub fn get(&self, reason: DecisionReason) -> u64 {
-        self.0.get(reason as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        let of_thread =
+            |counts: &[OwnCount; REASONS]| counts.get(reason as usize).map(OwnCount::get);
+        self.0.iter().filter_map(of_thread).sum()
     }
 
     pub(super) fn add(&self, reason: DecisionReason, count: usize) {
-        if let Some(counter) = self.0.get(reason as usize) {
-            counter.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(counter) = self.0.get_or_default().get(reason as usize) {
+            counter.add(count as u64);
         }
     }
 
     /// Counts many decisions with one addition for each reason.
     pub(super) fn add_all(&self, reasons: impl Iterator<Item = DecisionReason>) {
-        let mut counts = [0_usize; REASONS];
-        for reason in reasons {
-            if let Some(count) = counts.get_mut(reason as usize) {
-                *count += 1;
-            }
-        }
-        for (reason, count) in DecisionReason::ALL.into_iter().zip(counts) {
+        let mut tally = Tally::default();
+        reasons.for_each(|reason| tally.add(reason));
+        self.add_tally(&tally);
+    }
+
+    pub(super) fn add_tally(&self, tally: &Tally) {
+        for (reason, count) in DecisionReason::ALL.into_iter().zip(tally.0) {
             if count > 0 {
                 self.add(reason, count);
             }
+        }
+    }
+}
+
+/// Decisions that are not counted yet, by reason: of answers that may still be dropped, or of many
+/// that are counted together.
+#[derive(Debug, Default)]
+pub struct Tally([usize; REASONS]);
+
+impl Tally {
+    /// One more.
+    pub fn add(&mut self, reason: DecisionReason) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
         }
     }
 }

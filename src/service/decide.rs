@@ -4,18 +4,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::counts::DecisionCounts;
+use super::counts::{DecisionCounts, Tally};
+use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
 use super::error::ServiceError;
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
-use crate::domain::decision::{Decision, DecisionReason};
+use crate::domain::decision::{Decision, DecisionReason, Ruling};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{MemberStatus, Subject};
 use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
-use crate::domain::resource::{Attribute, Resource};
+use crate::domain::resource::{Attribute, Described, Resource};
 use crate::store::{DecisionSource, Freshness, MemberView, TenantView};
 
 /// The most questions, or candidate resources, in one call.
@@ -32,6 +33,12 @@ pub struct Question {
     pub resource: Option<Resource>,
 }
 
+impl Question {
+    fn parts(&self) -> (&MemberId, &str, Option<&Resource>) {
+        (&self.member, &self.permission, self.resource.as_ref())
+    }
+}
+
 /// An answer with the state that it was decided at.
 #[derive(Debug, Clone)]
 pub struct Answer<T> {
@@ -43,6 +50,27 @@ pub struct Answer<T> {
     pub token: Option<String>,
     /// Set when the database is gone and this was decided from what was held: as of this time.
     pub stale_since: Option<Timestamp>,
+}
+
+/// A question that was decided from what is at hand, with the state that it was decided at.
+#[derive(Debug, Clone)]
+pub struct AtHand {
+    /// The member, the catalog, and the state.
+    pub view: Arc<MemberView>,
+    /// What was asked about.
+    pub permission: PermissionIx,
+    /// The answer.
+    pub ruling: Ruling,
+}
+
+impl AtHand {
+    /// The decision, with all that a person may want to know of it.
+    fn decision(&self) -> Decision {
+        match self.view.subject.as_deref() {
+            Some(subject) => subject.told(self.permission, self.ruling),
+            None => Decision::denied(self.ruling.reason),
+        }
+    }
 }
 
 /// Which of the candidates a member may act on.
@@ -86,6 +114,7 @@ pub struct Decisions<S> {
     source: Arc<S>,
     tokens: Tokens,
     counts: Arc<DecisionCounts>,
+    log: Option<Arc<DecisionLog>>,
 }
 
 /// Clones share the source, which need not be one that can be cloned.
@@ -95,6 +124,7 @@ impl<S> Clone for Decisions<S> {
             source: Arc::clone(&self.source),
             tokens: self.tokens.clone(),
             counts: Arc::clone(&self.counts),
+            log: self.log.clone(),
         }
     }
 }
@@ -103,7 +133,13 @@ impl<S: DecisionSource> Decisions<S> {
     /// Decides from this source.
     #[must_use]
     pub fn new(source: Arc<S>, tokens: Tokens) -> Self {
-        Decisions { source, tokens, counts: Arc::default() }
+        Decisions { source, tokens, counts: Arc::default(), log: None }
+    }
+
+    /// Records decisions in this log from now on.
+    #[must_use]
+    pub fn logged(self, log: Arc<DecisionLog>) -> Self {
+        Decisions { log: Some(log), ..self }
     }
 
     /// What was decided since the start: each check, each item of a batch, each candidate of a
@@ -119,18 +155,106 @@ impl<S: DecisionSource> Decisions<S> {
     /// An unknown permission or a bad token is refused; a failing store is no answer.
     pub async fn check(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         question: &Question,
         consistency: &Consistency,
     ) -> Result<Answer<Decision>, ServiceError> {
         let Some(view) = self.one(tenant, &question.member, consistency).await? else {
             self.counts.add(DecisionReason::TenantNotFound, 1);
-            return Ok(no_tenant(Decision::denied(DecisionReason::TenantNotFound)));
+            let decision = Decision::denied(DecisionReason::TenantNotFound);
+            self.log(asker, tenant, None).add(None, question.parts(), &decision);
+            return Ok(no_tenant(decision));
         };
         let decision = decide(&view.catalog, view.subject.as_deref(), question)
             .map_err(|problem| Refusal::invalid("permission", problem))?;
         self.counts.add(decision.reason, 1);
+        self.log(asker, tenant, Some(&view)).add(None, question.parts(), &decision);
         Ok(self.answer(tenant, &view, decision))
+    }
+
+    /// One question without waiting for anything, and without allocating anything: the very decision
+    /// of [`Decisions::check`], where what it takes is at hand. Nothing says nothing: that one may
+    /// still answer, or refuse. Not counted: see [`Decisions::count`].
+    pub fn check_at_hand<R: Described>(
+        &self,
+        tenant: &str,
+        member: &str,
+        permission: &str,
+        resource: Option<&R>,
+        freshness: Freshness,
+    ) -> Option<AtHand> {
+        let view = self.at_hand(tenant, member, freshness)?;
+        let permission = view.catalog.find(permission)?;
+        let ruling = match view.subject.as_deref() {
+            Some(subject) => subject.rule(&view.catalog, permission, resource),
+            None => Ruling::denied(DecisionReason::MemberNotFound),
+        };
+        Some(AtHand { view, permission, ruling })
+    }
+
+    /// Records a decision that was made at hand, if it is one of those that are wanted. `resource` is
+    /// the caller's id for it, if it gave one.
+    #[inline]
+    pub fn log_at_hand(
+        &self,
+        asker: Asker<'_>,
+        item: Option<usize>,
+        (tenant, member, permission, resource): (&str, &str, &str, &str),
+        made: &AtHand,
+    ) {
+        if let Some(log) = self.log.as_deref()
+            && log.wants()
+        {
+            log.record(Entry {
+                at: Timestamp::now(),
+                caller: asker.caller.to_owned(),
+                method: asker.method,
+                item,
+                tenant: TenantId::trusted(tenant),
+                member: MemberId::trusted(member),
+                permission: permission.to_owned(),
+                resource: Some(resource.to_owned()).filter(|id| !id.is_empty()),
+                decision: made.decision(),
+                catalog: Some(Arc::clone(&made.view.catalog)),
+                revision: Some(made.view.state.revision()),
+                stale_since: made.view.stale_since,
+            });
+        }
+    }
+
+    /// Whether any decisions are recorded.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Counts a decision that is answered with.
+    pub fn count_one(&self, answered: DecisionReason) {
+        self.counts.add(answered, 1);
+    }
+
+    /// The same of many.
+    pub fn count(&self, answered: &Tally) {
+        self.counts.add_tally(answered);
+    }
+
+    /// How fresh an answer about this tenant must be.
+    ///
+    /// # Errors
+    /// A bad token is refused.
+    pub fn freshness(
+        &self,
+        tenant: &TenantId,
+        consistency: &Consistency,
+    ) -> Result<Freshness, ServiceError> {
+        self.tokens.freshness(tenant, consistency)
+    }
+
+    /// The token that names a view's state. The tenant is the view's.
+    #[must_use]
+    pub fn token<'v>(&self, tenant: &str, view: &'v MemberView) -> &'v str {
+        view.state.token(|| self.tokens.issue(&TenantId::trusted(tenant), view.state.revision()))
     }
 
     /// Many questions at one state. Items keep their order and fail one by one: those that could
@@ -140,30 +264,55 @@ impl<S: DecisionSource> Decisions<S> {
     /// As for [`Decisions::check`], and too many items, refuse the whole call.
     pub async fn check_batch(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         questions: Vec<Result<Question, Violation>>,
         consistency: &Consistency,
     ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
+        self.check_numbered(asker, tenant, questions.into_iter().enumerate().collect(), consistency)
+            .await
+    }
+
+    /// The same for some of a request's items, each with its number among all of them.
+    ///
+    /// # Errors
+    /// As for [`Decisions::check_batch`].
+    pub async fn check_numbered(
+        &self,
+        asker: Asker<'_>,
+        tenant: &TenantId,
+        questions: Vec<(usize, Result<Question, Violation>)>,
+        consistency: &Consistency,
+    ) -> Result<Answer<Vec<Result<Decision, Violation>>>, ServiceError> {
         bounded("items", questions.len())?;
-        let distinct: HashSet<&MemberId> =
-            questions.iter().flatten().map(|question| &question.member).collect();
+        let sound = || questions.iter().flat_map(|(_, question)| question);
+        let distinct: HashSet<&MemberId> = sound().map(|question| &question.member).collect();
         let members: Vec<MemberId> = distinct.into_iter().cloned().collect();
         let Some(view) = self.many(tenant, &members, consistency).await? else {
-            let denied = |item: Result<Question, Violation>| {
-                item.map(|_| Decision::denied(DecisionReason::TenantNotFound))
+            let mut log = self.log(asker, tenant, None);
+            self.counts.add(DecisionReason::TenantNotFound, sound().count());
+            let denied = |(number, item): (usize, Result<Question, Violation>)| {
+                let question = item?;
+                let decision = Decision::denied(DecisionReason::TenantNotFound);
+                log.add(Some(number), question.parts(), &decision);
+                Ok(decision)
             };
-            self.counts.add(DecisionReason::TenantNotFound, questions.iter().flatten().count());
             return Ok(no_tenant(questions.into_iter().map(denied).collect()));
         };
-        let decisions = questions.into_iter().enumerate().map(|(index, item)| {
-            let question = item?;
-            decide(&view.catalog, view.members.get(&question.member).map(Arc::as_ref), &question)
-                .map_err(|problem| Violation::new(format!("items[{index}].permission"), problem))
-        });
-        let decisions: Vec<_> = decisions.collect();
-        self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
-        let TenantView { catalog, state, members: _, stale_since } = view;
+        let TenantView { catalog, state, members, stale_since } = view;
         let view = MemberView { catalog, state, subject: None, stale_since };
+        let mut log = self.log(asker, tenant, Some(&view));
+        let decisions = questions.into_iter().map(|(number, item)| {
+            let question = item?;
+            let subject = members.get(&question.member).map(Arc::as_ref);
+            let decision = decide(&view.catalog, subject, &question).map_err(|problem| {
+                Violation::new(format!("items[{number}].permission"), problem)
+            })?;
+            log.add(Some(number), question.parts(), &decision);
+            Ok(decision)
+        });
+        let decisions: Vec<Result<Decision, Violation>> = decisions.collect();
+        self.counts.add_all(decisions.iter().flatten().map(|decision| decision.reason));
         Ok(self.answer(tenant, &view, decisions))
     }
 
@@ -173,6 +322,7 @@ impl<S: DecisionSource> Decisions<S> {
     /// As for [`Decisions::check_batch`].
     pub async fn filter(
         &self,
+        asker: Asker<'_>,
         tenant: &TenantId,
         member: &MemberId,
         permission: &str,
@@ -180,20 +330,35 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Answer<Filtered>, ServiceError> {
         bounded("resources", resources.len())?;
+        // Of each candidate: who misses one in a list asks why.
+        let all_denied = |mut log: CallLog<'_>, reason| {
+            self.counts.add(reason, resources.len());
+            let decision = Decision::denied(reason);
+            if log.log.is_none() {
+                return;
+            }
+            for (index, resource) in resources.iter().enumerate() {
+                log.add(Some(index), (member, permission, Some(resource)), &decision);
+            }
+        };
         let Some(view) = self.one(tenant, member, consistency).await? else {
-            self.counts.add(DecisionReason::TenantNotFound, resources.len());
+            all_denied(self.log(asker, tenant, None), DecisionReason::TenantNotFound);
             let denied = Some(DecisionReason::TenantNotFound);
             return Ok(no_tenant(Filtered { denied, ..Filtered::default() }));
         };
+        let name = permission;
         let permission = known(&view.catalog, permission)?;
+        let mut log = self.log(asker, tenant, Some(&view));
         let mut filtered = Filtered { denied: hopeless(&view), ..Filtered::default() };
         if let (None, Some(subject)) = (filtered.denied, view.subject.as_deref()) {
             if subject.granted(&view.catalog, permission).is_empty() {
                 filtered.denied = Some(DecisionReason::PermissionNotGranted);
             } else {
                 let decide = |resource| subject.decide(&view.catalog, permission, Some(resource));
-                let reasons = resources.iter().map(|resource| {
-                    let Decision { reason, decided_by: _, missing } = decide(resource);
+                let reasons = resources.iter().enumerate().map(|(index, resource)| {
+                    let decision = decide(resource);
+                    log.add(Some(index), (member, name, Some(resource)), &decision);
+                    let Decision { reason, decided_by: _, missing } = decision;
                     if reason.allows() {
                         filtered.allowed.push(resource.id.clone());
                     } else if reason == DecisionReason::ResourceAttributeRequired {
@@ -208,7 +373,7 @@ impl<S: DecisionSource> Decisions<S> {
             }
         }
         if let Some(reason) = filtered.denied {
-            self.counts.add(reason, resources.len());
+            all_denied(log, reason);
         }
         Ok(self.answer(tenant, &view, filtered))
     }
@@ -280,7 +445,7 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Option<Arc<MemberView>>, ServiceError> {
         let freshness = self.tokens.freshness(tenant, consistency)?;
-        if let Some(view) = self.at_hand(tenant, member, freshness) {
+        if let Some(view) = self.at_hand(tenant.as_str(), member.as_str(), freshness) {
             return Ok(Some(view));
         }
         let view = self.view(tenant, std::slice::from_ref(member), freshness).await?;
@@ -310,11 +475,11 @@ impl<S: DecisionSource> Decisions<S> {
         members: &[MemberId],
         freshness: Freshness,
     ) -> Option<TenantView> {
-        let first = self.at_hand(tenant, members.first()?, freshness)?;
+        let first = self.at_hand(tenant.as_str(), members.first()?.as_str(), freshness)?;
         let MemberView { catalog, state, subject: _, stale_since } = MemberView::clone(&first);
         let mut found = HashMap::with_capacity(members.len());
         for member in members {
-            let view = self.at_hand(tenant, member, freshness)?;
+            let view = self.at_hand(tenant.as_str(), member.as_str(), freshness)?;
             if !Arc::ptr_eq(&view.state, &state) {
                 return None;
             }
@@ -323,18 +488,13 @@ impl<S: DecisionSource> Decisions<S> {
         Some(TenantView { catalog, state, members: found, stale_since })
     }
 
-    fn at_hand(
-        &self,
-        tenant: &TenantId,
-        member: &MemberId,
-        freshness: Freshness,
-    ) -> Option<Arc<MemberView>> {
+    fn at_hand(&self, tenant: &str, member: &str, freshness: Freshness) -> Option<Arc<MemberView>> {
         let at_least = match freshness {
             Freshness::MinimizeLatency => 0,
             Freshness::AtLeast(revision) => revision,
             Freshness::FullyConsistent => return None,
         };
-        self.source.at_hand(tenant.as_str(), member.as_str(), at_least)
+        self.source.at_hand(tenant, member, at_least)
     }
 
     async fn view(
@@ -352,12 +512,22 @@ impl<S: DecisionSource> Decisions<S> {
         Ok(view)
     }
 
+    /// The log of one call.
+    fn log<'c>(
+        &'c self,
+        asker: Asker<'c>,
+        tenant: &'c TenantId,
+        view: Option<&'c MemberView>,
+    ) -> CallLog<'c> {
+        let at = view.map(|view| (&view.catalog, &*view.state, view.stale_since));
+        CallLog { log: self.log.as_deref(), asker, tenant, at, recorded: 0 }
+    }
+
     fn answer<T>(&self, tenant: &TenantId, view: &MemberView, value: T) -> Answer<T> {
-        let make = || self.tokens.issue(tenant, view.state.revision());
         Answer {
             value,
             catalog: Some(Arc::clone(&view.catalog)),
-            token: Some(view.state.token(make).to_owned()),
+            token: Some(self.token(tenant.as_str(), view).to_owned()),
             stale_since: view.stale_since,
         }
     }

@@ -9,6 +9,7 @@ pub mod authentication;
 pub mod caller;
 pub mod counts;
 pub mod decide;
+pub mod decision_log;
 mod error;
 pub mod explain;
 pub mod follow;

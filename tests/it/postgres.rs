@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
+use crate::e2e::process::suspend;
+
 /// PostgreSQL does not run as root; tests may have to.
 const NOBODY: u32 = 65_534;
 /// Below the ports that the system gives to outgoing connections.
@@ -212,7 +214,12 @@ impl Cluster {
 
     /// SIGSTOP for the server and each of its processes: connections stay open, nobody answers.
     pub(crate) fn pause(&self) {
-        self.signal("STOP");
+        // The postmaster comes first, so that it makes no more of them.
+        let processes = self.processes();
+        suspend(processes[0]);
+        for id in &self.processes()[1..] {
+            suspend(*id);
+        }
     }
 
     /// Ends a pause.

@@ -1,9 +1,7 @@
 //! From a TOML text to a catalog that holds together.
 
-use toml::de::DeTable;
-
 use super::{Catalog, hash, raw, validate};
-use crate::domain::document::{FileProblems, Problems};
+use crate::domain::document::{self, FileProblems, Problems};
 
 impl Catalog {
     /// Reads a catalog file and checks it as a whole.
@@ -12,14 +10,9 @@ impl Catalog {
     /// Every mistake in it, each with its place. A text that is no TOML is not looked at further.
     pub fn parse(source: &str) -> Result<Catalog, FileProblems> {
         let problems = Problems::new(source);
-        let (document, errors) = DeTable::parse_recoverable(source);
-        if !errors.is_empty() {
-            for error in errors {
-                let at = error.span().map_or(0, |span| span.start);
-                problems.report(at, format!("not valid TOML: {}", error.message()));
-            }
+        let Some(document) = document::read(source, &problems) else {
             return Err(problems.into_problems());
-        }
+        };
         let document = document.get_ref();
         let catalog = validate::catalog(&raw::read(document, &problems), &problems);
         match catalog {

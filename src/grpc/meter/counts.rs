@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prost::{DecodeError, Message};
 use prost_types::FileDescriptorSet;
+use thread_local::ThreadLocal;
 use tonic::Code;
+
+use crate::service::counts::OwnCount;
 
 /// Every code, by its number and the name that gRPC gives it.
 pub const CODES: [&str; 17] = [
@@ -38,24 +40,17 @@ const BOUNDS: [u64; 16] = [
     1_000_000, 5_000_000, 30_000_000,
 ];
 
-/// How long answers took.
-#[derive(Debug, Default)]
-struct Latency {
-    /// One for each bound, and one for what took longer. Not cumulated.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    nanos: AtomicU64,
-}
+/// How many buckets: one for each bound, and one for what took longer.
+const BUCKETS: usize = BOUNDS.len() + 1;
 
-impl Latency {
-    fn observe(&self, took: Duration) {
-        let micros = took.as_nanos().div_ceil(1_000);
-        let bucket = BOUNDS.partition_point(|bound| u128::from(*bound) < micros);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        // 584 years of calls fit.
-        self.nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
-    }
+/// What one thread counted of a method.
+#[derive(Debug, Default)]
+struct Share {
+    begun: OwnCount,
+    ended: [OwnCount; CODES.len()],
+    /// How long answers took. Not cumulated.
+    buckets: [OwnCount; BUCKETS],
+    nanos: OwnCount,
 }
 
 /// A histogram as it is read out.
@@ -69,42 +64,47 @@ pub struct LatencySnapshot {
     pub buckets: Vec<(f64, u64)>,
 }
 
-/// One method.
+/// One method. Each thread counts for itself.
 #[derive(Debug)]
 pub struct MethodCounts {
     name: String,
     streaming: bool,
-    begun: AtomicU64,
-    ended: [AtomicU64; CODES.len()],
-    latency: Latency,
+    shares: ThreadLocal<Share>,
 }
 
 impl MethodCounts {
     fn new(name: String, streaming: bool) -> Arc<Self> {
-        Arc::new(MethodCounts {
-            name,
-            streaming,
-            begun: AtomicU64::new(0),
-            ended: Default::default(),
-            latency: Latency::default(),
-        })
+        Arc::new(MethodCounts { name, streaming, shares: ThreadLocal::new() })
     }
 
     pub(super) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.shares.get_or_default().begun.add(1);
     }
 
     pub(super) fn end(&self, code: Code) {
-        if let Some(count) = self.ended.get(code as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.shares.get_or_default().ended.get(code as usize) {
+            count.add(1);
         }
     }
 
     /// Streams are open for as long as their clients want: that would be no latency.
     pub(super) fn answered(&self, took: Duration) {
         if !self.streaming {
-            self.latency.observe(took);
+            self.shares.get_or_default().took(took);
         }
+    }
+
+    /// A call from its beginning to its good end, all at once.
+    pub(in crate::grpc) fn succeeded(&self, took: Duration) {
+        let share = self.shares.get_or_default();
+        share.begun.add(1);
+        share.took(took);
+        let [ok, ..] = &share.ended;
+        ok.add(1);
+    }
+
+    fn sum(&self, of: impl Fn(&Share) -> u64) -> u64 {
+        self.shares.iter().map(of).sum()
     }
 
     /// Such as `rolegate.v1.AuthzService/Check`, or `unknown`.
@@ -121,8 +121,9 @@ impl MethodCounts {
 
     /// How many calls ended with each code.
     pub fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        CODES.into_iter().zip(self.ended.iter().map(count))
+        CODES.into_iter().enumerate().map(|(code, name)| {
+            (name, self.sum(|share| share.ended.get(code).map_or(0, OwnCount::get)))
+        })
     }
 
     /// How many calls are under way.
@@ -130,7 +131,7 @@ impl MethodCounts {
     pub fn open(&self) -> u64 {
         // In this order: a call that ends in between must not end before it began.
         let ended: u64 = self.ended().map(|(_, count)| count).sum();
-        self.begun.load(Ordering::Relaxed).saturating_sub(ended)
+        self.sum(|share| share.begun.get()).saturating_sub(ended)
     }
 
     /// How long it took until answers began; none for streams.
@@ -140,13 +141,27 @@ impl MethodCounts {
             return None;
         }
         let bounds = BOUNDS.into_iter().map(|micros| micros as f64 / 1e6).chain([f64::INFINITY]);
-        let counts = self.latency.buckets.iter().map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<_> = bounds.zip(counts).collect();
+        let count =
+            |bucket: usize| self.sum(|share| share.buckets.get(bucket).map_or(0, OwnCount::get));
+        let buckets: Vec<_> = bounds.zip((0..BUCKETS).map(count)).collect();
         Some(LatencySnapshot {
-            sum: self.latency.nanos.load(Ordering::Relaxed) as f64 / 1e9,
+            sum: self.sum(|share| share.nanos.get()) as f64 / 1e9,
             count: buckets.iter().map(|(_, count)| count).sum(),
             buckets,
         })
+    }
+}
+
+impl Share {
+    fn took(&self, took: Duration) {
+        // 584 years of calls fit.
+        let nanos = took.as_nanos() as u64;
+        let micros = nanos.div_ceil(1_000);
+        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.add(1);
+        }
+        self.nanos.add(nanos);
     }
 }
 
@@ -180,7 +195,7 @@ impl RpcCounts {
         Ok(RpcCounts { methods, unknown: MethodCounts::new("unknown".to_owned(), false) })
     }
 
-    pub(super) fn method(&self, path: &str) -> &Arc<MethodCounts> {
+    pub(in crate::grpc) fn method(&self, path: &str) -> &Arc<MethodCounts> {
         self.methods.get(path).unwrap_or(&self.unknown)
     }
 
@@ -189,7 +204,7 @@ impl RpcCounts {
     pub fn called(&self) -> Vec<&MethodCounts> {
         let all = self.methods.values().chain([&self.unknown]).map(AsRef::as_ref);
         let mut called: Vec<&MethodCounts> =
-            all.filter(|method| method.begun.load(Ordering::Relaxed) > 0).collect();
+            all.filter(|method| method.sum(|share| share.begun.get()) > 0).collect();
         called.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         called
     }

@@ -94,7 +94,7 @@ where
 }
 
 /// The body of an answer, watched for its trailers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MeteredBody<R> {
     inner: R,
     call: Option<Call>,

@@ -1,10 +1,12 @@
 //! The front as callers see it, without sockets.
 
 mod answers;
+mod check_stream;
 mod edge;
 mod parsing;
 mod requests;
 mod statuses;
+mod wire;
 mod writes;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ struct Apis {
     roles: RoleApi,
     tenants: TenantApi,
     members: MemberApi,
+    store: SqlStore,
     _directory: tempfile::TempDir,
 }
 
@@ -53,7 +56,8 @@ impl Apis {
             authz: AuthzApi::new(decisions, roles.clone(), watches),
             roles: RoleApi::new(roles),
             tenants: TenantApi::new(Tenants::new(store.clone(), tokens.clone(), seal.clone())),
-            members: MemberApi::new(Members::new(store, tokens, seal)),
+            members: MemberApi::new(Members::new(store.clone(), tokens, seal)),
+            store,
             _directory: directory,
         }
     }

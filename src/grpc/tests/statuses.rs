@@ -184,9 +184,9 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::EtagMismatch { .. } => 19,
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::CursorExpired(loss) => 21 + *loss as usize,
-        Refusal::WatchStreamLimit { .. } => 24,
-        Refusal::Actor(refused) => 26 + place_of_actor_refusal(refused),
-        Refusal::TenantNotAllowed(_) => 25,
+        Refusal::WatchStreamLimit { per_caller, .. } => 24 + usize::from(*per_caller),
+        Refusal::Actor(refused) => 27 + place_of_actor_refusal(refused),
+        Refusal::TenantNotAllowed(_) => 26,
     }
 }
 
@@ -281,7 +281,8 @@ fn other_refusals() -> Vec<Refusal> {
         Refusal::CursorExpired(CursorLoss::Trimmed),
         Refusal::CursorExpired(CursorLoss::Restored),
         Refusal::CursorExpired(CursorLoss::Ahead),
-        Refusal::WatchStreamLimit { limit: 100 },
+        Refusal::WatchStreamLimit { limit: 100, per_caller: false },
+        Refusal::WatchStreamLimit { limit: 50, per_caller: true },
         Refusal::TenantNotAllowed(tenant()),
     ]
 }

@@ -2,10 +2,12 @@
 //! current value, and what to do next. For people; programs read the reason and the metadata.
 
 mod actor;
+mod check_stream;
 mod problem;
 mod refusal;
 mod watch;
 
+pub(super) use check_stream::{stream_draining, stream_rights_lost};
 pub(super) use problem::problem;
 pub(super) use refusal::{precondition_subject, refusal};
 pub(super) use watch::{database_gone, draining, rights_lost, too_slow};

@@ -180,13 +180,18 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
                 .with("current", current)
         }
         Refusal::CursorExpired(loss) => watch::cursor_expired(*loss),
-        Refusal::WatchStreamLimit { limit } => {
+        Refusal::WatchStreamLimit { limit, per_caller } => {
+            let (what, who, flag) = if *per_caller {
+                ("caller", "This caller", "--max-watch-streams-per-caller")
+            } else {
+                ("server", "This server", "--max-watch-streams")
+            };
             let message = format!(
-                "This server has {} open, as many as it allows. Close one, watch through another \
-                 replica, or raise --max-watch-streams.",
+                "{who} has {} open and may have no more. Close one, watch through another replica, \
+                 or have {flag} raised.",
                 counted(*limit as u64, "Watch stream")
             );
-            Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit)
+            Said::new(ErrorReason::WatchStreamLimit, message).with("limit", limit).with("of", what)
         }
         Refusal::Actor(refused) => super::actor::refusal(refused),
     }

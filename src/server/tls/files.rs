@@ -98,10 +98,7 @@ fn client_verifier(
 }
 
 /// All certificates of a PEM file; at least one.
-pub(in crate::server) fn certificates(
-    pem: &[u8],
-    what: &str,
-) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|_| format!("{what} is not sound PEM"))?;
     if all.is_empty() { Err(format!("{what} has no certificate")) } else { Ok(all) }

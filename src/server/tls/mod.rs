@@ -1,9 +1,9 @@
 //! TLS: what handshakes take, which can change while connections go on, and the connections whose
 //! callers proved themselves by a certificate, which end when it does not hold any more.
 
-mod connection;
+mod client;
 mod files;
-mod incoming;
+mod handshake;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 
+pub use client::client_config;
 pub use files::TlsFiles;
-pub(super) use files::certificates;
-pub(super) use incoming::incoming;
+pub(super) use handshake::Handshaken;
 
 use self::files::Material;
 use crate::service::authentication::{Peer, San};

@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::DeTable;
-
 use super::issuers::provider;
 use super::jwt::Algorithm;
 use super::keys::KeyStore;
 use super::peer::San;
-use crate::domain::document::{Fields, FileProblems, Problems, Word, did_you_mean};
+use crate::domain::document::{self, Fields, FileProblems, Problems, Word, did_you_mean};
 use crate::domain::ids::{MAX_ID_BYTES, TenantId};
 use crate::service::caller::{Caller, Capabilities, Capability};
 
@@ -78,14 +76,9 @@ impl CallersFile {
     /// Every mistake in it, each with its place. A text that is no TOML is not looked at further.
     pub fn parse(source: &str) -> Result<Self, FileProblems> {
         let problems = Problems::new(source);
-        let (document, errors) = DeTable::parse_recoverable(source);
-        if !errors.is_empty() {
-            for error in errors {
-                let at = error.span().map_or(0, |span| span.start);
-                problems.report(at, format!("not valid TOML: {}", error.message()));
-            }
+        let Some(document) = document::read(source, &problems) else {
             return Err(problems.into_problems());
-        }
+        };
         let root = Fields::new("the callers file", 0, document.get_ref(), &problems);
         let mut seen = Seen::new(&problems);
         let providers = root.tables("jwt", MAX_PROVIDERS);

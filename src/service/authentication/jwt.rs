@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::KeyStore;
+use super::recognized::Lasting;
 use super::signatures;
+use crate::domain::Timestamp;
 
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
@@ -83,11 +85,11 @@ pub(super) fn looks_like(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// The provider that a token says it is from, and its claims, if all of it holds.
+/// The provider that a token says it is from, its claims, and how long they hold, if all of it does.
 pub(super) fn verify<'p>(
     providers: &'p [Provider],
     token: &str,
-) -> Result<(&'p Provider, Map<String, Value>), JwtProblem> {
+) -> Result<(&'p Provider, Map<String, Value>, Lasting), JwtProblem> {
     let bad = JwtProblem::Bad;
     if token.len() > MAX_TOKEN_BYTES {
         return Err(bad("jwt_too_long"));
@@ -104,11 +106,22 @@ pub(super) fn verify<'p>(
     if !provider.algorithms.contains(&header.alg) {
         return Err(bad("jwt_algorithm"));
     }
+    // Before a key is looked for: other keys in between are seen as others.
+    let version = provider.keys.version();
     let claims = provider.claims(token, &header)?;
-    Ok((provider, claims))
+    let lasting = Lasting::new(provider.end(&claims), &provider.keys, version);
+    Ok((provider, claims, lasting))
 }
 
 impl Provider {
+    /// When a token of these claims ends, leeway included; at once if they do not say it in a way that
+    /// is understood here.
+    fn end(&self, claims: &Map<String, Value>) -> Timestamp {
+        let seconds = claims.get("exp").and_then(Value::as_f64).unwrap_or_default().max(0.0);
+        let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Timestamp(0).plus(since).plus(self.leeway)
+    }
+
     fn claims(&self, token: &str, header: &Header) -> Result<Map<String, Value>, JwtProblem> {
         signatures::install();
         let keys = self.keys.find(header.kid.as_deref(), header.alg);

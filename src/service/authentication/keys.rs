@@ -1,6 +1,7 @@
 //! The keys that an issuer signs with, as a JWK set says, and how fresh they are.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -115,6 +116,8 @@ struct Held {
 pub struct KeyStore {
     source: KeySource,
     held: RwLock<Option<Held>>,
+    /// How often `held` was replaced. Counted up after each time.
+    version: AtomicU64,
     /// How often the source was asked, and when the last time ended.
     asked: watch::Sender<(u64, Option<Instant>)>,
     wanted: tokio::sync::Notify,
@@ -133,6 +136,7 @@ impl KeyStore {
         KeyStore {
             source,
             held: RwLock::default(),
+            version: AtomicU64::new(0),
             asked: watch::Sender::new((0, None)),
             wanted: tokio::sync::Notify::new(),
         }
@@ -148,6 +152,12 @@ impl KeyStore {
     pub fn replace(&self, set: KeySet) {
         let fetched = matches!(self.source, KeySource::Url(..)).then(Instant::now);
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Held { set, fetched });
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another one when the keys are others.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Says that the source was asked, whatever came of it.

@@ -10,12 +10,14 @@ mod jwt;
 mod keys;
 mod peer;
 mod proof;
+mod recognized;
 mod refusals;
 mod signatures;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
@@ -25,10 +27,12 @@ pub use file::{CallersFile, KeySource};
 pub use keys::{KEPT, KeySet, KeyStore, LEAST_INTERVAL, MAX_KEY_SET_BYTES};
 pub use peer::{Peer, San};
 pub use proof::Proof;
+pub use recognized::Recognized;
 pub use refusals::Refusals;
 
 use self::file::{CallerEntry, JwtProof, ProviderEntry, TokenHash};
 use self::jwt::{JwtProblem, Provider};
+use self::recognized::Lasting;
 use super::caller::Caller;
 
 /// The longest credential that is looked at, in bytes.
@@ -81,6 +85,8 @@ impl From<JwtProblem> for Unproven {
 #[derive(Debug)]
 pub struct Authenticator {
     known: RwLock<Arc<Known>>,
+    /// How often `known` was replaced. Counted up after each time.
+    generation: AtomicU64,
     refusals: Refusals,
 }
 
@@ -100,7 +106,11 @@ impl Authenticator {
     }
 
     fn of(known: Known) -> Self {
-        Authenticator { known: RwLock::new(Arc::new(known)), refusals: Refusals::default() }
+        Authenticator {
+            known: RwLock::new(Arc::new(known)),
+            generation: AtomicU64::new(0),
+            refusals: Refusals::default(),
+        }
     }
 
     /// Knows the callers of this file from now on, with the keys of its
@@ -108,6 +118,7 @@ impl Authenticator {
     pub fn replace(&self, file: CallersFile, stores: &[Arc<KeyStore>]) {
         let known = Arc::new(Known::Listed(Listed::new(file, stores)));
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// The keys of every issuer, to be kept up to date.
@@ -138,10 +149,25 @@ impl Authenticator {
         peer: Option<&Peer>,
         authorization: impl IntoIterator<Item = &'h [u8]>,
     ) -> Result<Arc<Caller>, Unproven> {
-        match &*self.known() {
-            Known::Everybody(caller) => Ok(Arc::clone(caller)),
-            Known::Listed(listed) => listed.authenticate(peer, authorization.into_iter()),
-        }
+        self.recognize(peer, authorization).map(|recognized| recognized.caller)
+    }
+
+    /// The same, with what it takes to recognize the caller again by the same proof.
+    ///
+    /// # Errors
+    /// As for [`Authenticator::authenticate`].
+    pub fn recognize<'h>(
+        &self,
+        peer: Option<&Peer>,
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Result<Recognized, Unproven> {
+        // Before it is looked who is known: a reload in between is seen as one.
+        let generation = self.generation.load(Ordering::Acquire);
+        let (caller, token) = match &*self.known() {
+            Known::Everybody(caller) => (Arc::clone(caller), None),
+            Known::Listed(listed) => listed.authenticate(peer, authorization.into_iter())?,
+        };
+        Ok(Recognized { caller, generation, token })
     }
 
     fn known(&self) -> Arc<Known> {
@@ -195,23 +221,24 @@ impl Listed {
         &self,
         peer: Option<&Peer>,
         mut authorization: impl Iterator<Item = &'h [u8]>,
-    ) -> Result<Arc<Caller>, Unproven> {
+    ) -> Result<(Arc<Caller>, Option<Lasting>), Unproven> {
         let certified = self.by_certificate(peer)?;
         let Some(header) = authorization.next() else {
-            return certified.ok_or(Unproven::because(match peer {
+            let certified = certified.ok_or(Unproven::because(match peer {
                 Some(peer) if !peer.sans.is_empty() => "certificate_of_nobody",
                 _ => "no_credential",
             }));
+            return Ok((certified?, None));
         };
         if authorization.next().is_some() {
             return Err(Unproven::because("two_credentials"));
         }
-        let bearer = self.by_bearer(header)?;
+        let (bearer, token) = self.by_bearer(header)?;
         match certified {
             Some(certified) if certified.name != bearer.name => {
                 Err(Unproven::because("proofs_disagree"))
             }
-            _ => Ok(bearer),
+            _ => Ok((bearer, token)),
         }
     }
 
@@ -228,7 +255,7 @@ impl Listed {
         Ok(found.cloned())
     }
 
-    fn by_bearer(&self, header: &[u8]) -> Result<Arc<Caller>, Unproven> {
+    fn by_bearer(&self, header: &[u8]) -> Result<(Arc<Caller>, Option<Lasting>), Unproven> {
         if header.len() > MAX_CREDENTIAL_BYTES {
             return Err(Unproven::because("credential_too_long"));
         }
@@ -243,7 +270,7 @@ impl Listed {
             return Err(not_bearer);
         }
         match self.by_token(token) {
-            Some(caller) => Ok(caller),
+            Some(caller) => Ok((caller, None)),
             None if jwt::looks_like(token) && !self.providers.is_empty() => self.by_jwt(token),
             None => Err(Unproven::because("unknown_token")),
         }
@@ -261,8 +288,8 @@ impl Listed {
         found.cloned()
     }
 
-    fn by_jwt(&self, token: &str) -> Result<Arc<Caller>, Unproven> {
-        let (provider, claims) = jwt::verify(&self.providers, token)?;
+    fn by_jwt(&self, token: &str) -> Result<(Arc<Caller>, Option<Lasting>), Unproven> {
+        let (provider, claims, lasting) = jwt::verify(&self.providers, token)?;
         let is = |claim: &str, wanted: &str| match claims.get(claim) {
             Some(serde_json::Value::String(text)) => text == wanted,
             Some(serde_json::Value::Array(several)) if claim != "sub" => {
@@ -284,6 +311,7 @@ impl Listed {
                 _ => found = Some(caller),
             }
         }
-        found.cloned().ok_or(Unproven::because("jwt_of_nobody"))
+        let found = found.cloned().ok_or(Unproven::because("jwt_of_nobody"))?;
+        Ok((found, Some(lasting)))
     }
 }

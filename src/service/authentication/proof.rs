@@ -1,9 +1,9 @@
 //! What a call proved itself with, for calls that last: what holds when they begin may be taken away
 //! while they go on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Authenticator, Peer};
+use super::{Authenticator, Peer, Recognized};
 use crate::service::caller::Caller;
 
 /// The proof of one call. It holds a credential, so it shows nothing of itself.
@@ -12,8 +12,8 @@ pub struct Proof {
     authenticator: Arc<Authenticator>,
     peer: Option<Arc<Peer>>,
     authorization: Option<Arc<[u8]>>,
-    /// Whom it was of when the call began.
-    caller: Arc<Caller>,
+    /// Whom it was found to be of the last time.
+    recognized: Arc<Mutex<Recognized>>,
 }
 
 impl std::fmt::Debug for Proof {
@@ -29,19 +29,28 @@ impl Proof {
         authenticator: Arc<Authenticator>,
         peer: Option<Arc<Peer>>,
         authorization: Option<&[u8]>,
-        caller: Arc<Caller>,
+        recognized: Recognized,
     ) -> Self {
-        Proof { authenticator, peer, authorization: authorization.map(Arc::from), caller }
+        let authorization = authorization.map(Arc::from);
+        let recognized = Arc::new(Mutex::new(recognized));
+        Proof { authenticator, peer, authorization, recognized }
     }
 
     /// The caller with the rights that it has by now; `None`: the proof does not hold any more, or is
     /// somebody else's.
     #[must_use]
     pub fn caller(&self) -> Option<Arc<Caller>> {
-        let found = self
-            .authenticator
-            .authenticate(self.peer.as_deref(), self.authorization.as_deref())
-            .ok()?;
-        (found.name == self.caller.name).then_some(found)
+        let mut last = self.recognized.lock().unwrap_or_else(PoisonError::into_inner);
+        if !last.holds(&self.authenticator) {
+            let found = self
+                .authenticator
+                .recognize(self.peer.as_deref(), self.authorization.as_deref())
+                .ok()?;
+            if found.caller.name != last.caller.name {
+                return None;
+            }
+            *last = found;
+        }
+        Some(Arc::clone(&last.caller))
     }
 }

@@ -9,6 +9,7 @@ mod counts;
 mod cursor;
 mod feed;
 mod pipe;
+mod places;
 mod reader;
 mod rights;
 mod stream;
@@ -18,13 +19,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 pub use counts::{EndReason, WatchCounts};
 
 use self::cursor::Cursors;
 use self::feed::Feed;
 use self::pipe::Outlet;
+use self::places::Places;
 use self::reader::Reader;
 use self::rights::Rights;
 use self::stream::Stream;
@@ -44,6 +44,8 @@ pub const MAX_TENANTS: usize = 1_000;
 pub struct WatchLimits {
     /// How many streams there may be.
     pub streams: usize,
+    /// How many of them one caller may have.
+    pub streams_per_caller: usize,
     /// How long a stream is silent before its client gets a heartbeat.
     pub heartbeat: Duration,
     /// How long a client may not read while there is something for it.
@@ -60,6 +62,7 @@ impl Default for WatchLimits {
     fn default() -> Self {
         WatchLimits {
             streams: 100,
+            streams_per_caller: 50,
             heartbeat: Duration::from_secs(5),
             patience: Duration::from_secs(10),
             outage_grace: Duration::from_secs(60),
@@ -185,7 +188,7 @@ impl Watching {
 #[derive(Debug, Clone)]
 pub struct Watches {
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 #[derive(Debug)]
@@ -206,7 +209,7 @@ impl Watches {
         let (feed, counts) = (Feed::new(), Arc::default());
         Watches {
             shared: Arc::new(Shared { reader, cursors, feed, limits, counts }),
-            slots: Arc::new(Semaphore::new(limits.streams)),
+            places: Places::new(&limits),
         }
     }
 
@@ -226,7 +229,7 @@ impl Watches {
         self.shared.feed.drain();
     }
 
-    /// Begins a stream. `rights` gives the caller as it is by now, and is asked again every other
+    /// Begins a stream of this caller. `rights` gives the caller as it is by now, and is asked again every other
     /// second: its tenants are what the stream tells of, and without the right to watch it ends.
     ///
     /// # Errors
@@ -234,10 +237,11 @@ impl Watches {
     /// more.
     pub async fn watch(
         &self,
+        caller: &Caller,
         query: WatchQuery,
         rights: impl Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync + 'static,
     ) -> Result<Watching, ServiceError> {
-        let Shared { reader, cursors, limits, .. } = &*self.shared;
+        let Shared { reader, cursors, .. } = &*self.shared;
         let WatchQuery { tenants, cursor } = query;
         let given = if cursor.is_empty() {
             None
@@ -245,8 +249,7 @@ impl Watches {
             let invalid = || Refusal::invalid("cursor", Problem::CursorInvalid);
             Some(cursors.read(&cursor).ok_or_else(invalid)?)
         };
-        let full = |_| Refusal::WatchStreamLimit { limit: limits.streams };
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(full)?;
+        let place = self.places.take(&caller.name)?;
         let start = match given {
             None => reader.end().await?,
             Some(cursor) => {
@@ -255,7 +258,7 @@ impl Watches {
             }
         };
         let (stream, outlet) =
-            Stream::new(Arc::clone(&self.shared), slot, start, Rights::new(tenants, rights));
+            Stream::new(Arc::clone(&self.shared), place, start, Rights::new(tenants, rights));
         tokio::spawn(stream.run());
         Ok(Watching(outlet))
     }

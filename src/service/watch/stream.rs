@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use super::feed::{Answers, View};
 use super::pipe::{Inlet, Left, Outlet, pipe};
+use super::places::Place;
 use super::rights::Rights;
 use super::{Delivery, EndCause, EndReason, RightsLost, Shared, WatchCounts, WatchedChange};
 use crate::domain::ids::TenantId;
@@ -43,7 +44,7 @@ pub(super) struct Stream<A> {
 /// ends.
 struct Counted {
     counts: Arc<WatchCounts>,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
     reason: EndReason,
 }
 
@@ -91,7 +92,7 @@ impl From<EndCause> for Stop {
 impl<A: Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync> Stream<A> {
     pub(super) fn new(
         shared: Arc<Shared>,
-        slot: OwnedSemaphorePermit,
+        place: Place,
         cursor: Cursor,
         rights: Rights<A>,
     ) -> (Self, Outlet) {
@@ -99,7 +100,7 @@ impl<A: Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync> Stream<A> {
         let counts = Arc::clone(&shared.counts);
         counts.begun();
         // Unless something else is found out, it ends because the client is gone.
-        let counted = Counted { counts, _slot: slot, reason: EndReason::Left };
+        let counted = Counted { counts, _place: place, reason: EndReason::Left };
         let view = shared.feed.join();
         let sent = Instant::now();
         (Stream { shared, inlet, counted, view, cursor, joined: None, rights, sent }, outlet)

@@ -147,7 +147,7 @@ impl<'k> Chain<'k> {
 }
 
 /// The key of the event that a chain ends with, or of the checkpoint if that event was deleted.
-async fn end_key(
+pub(super) async fn end_key(
     connection: &impl ConnectionTrait,
     tenant: &TenantId,
     number: i64,

@@ -2,7 +2,7 @@
 
 use sea_orm::EntityTrait;
 
-use super::append::Chain;
+use super::append::{Chain, end_key};
 use super::code::from_hex;
 use super::key::Keyring;
 use super::open::own_entry;
@@ -50,6 +50,10 @@ impl SqlStore {
         let sound = verified.findings.iter().all(|finding| finding.problem == "old_key");
         if !sound && !broken {
             return Ok(Rotated::Broken);
+        }
+        let ends_with = end_key(&tx.tx, tenant, head.number).await?;
+        if !sound && ends_with.as_deref().unwrap_or(&head.key_id) == own.id() {
+            return Ok(Rotated::Unneeded);
         }
         if sound && let Some(checkpoint) = tx.checkpoint().await? {
             checkpoint.sign(own).save(&tx.tx).await?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rolegate::grpc::pb;
 use sea_orm::ConnectionTrait;
 
-use super::process::{Clients, Server, rolegate};
+use super::process::{Clients, MARK_IN_HEX, Server, output};
 
 struct Output {
     code: Option<i32>,
@@ -15,7 +15,7 @@ struct Output {
 }
 
 fn audit(directory: &Path, arguments: &[&str]) -> Output {
-    let output = rolegate(directory, &[&["audit"], arguments].concat()).output().unwrap();
+    let output = output(directory, &[&["audit"], arguments].concat());
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -53,8 +53,8 @@ async fn a_trail_is_verified_exported_and_handed_to_a_new_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let save = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
-    save("one.key", &format!("{}\n", "1f".repeat(32)));
-    save("two.key", &"2e".repeat(32));
+    save("one.key", &format!("{MARK_IN_HEX}{}\n", "1f".repeat(32)));
+    save("two.key", &format!("{MARK_IN_HEX}{}", "2e".repeat(32)));
     save("short.key", "secret");
     let one = ["--audit-key-file", "one.key"];
 
@@ -138,7 +138,7 @@ async fn a_trail_is_verified_exported_and_handed_to_a_new_key() {
 async fn a_database_goes_on_with_a_new_key_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    fs::write(path.join("key"), "2e".repeat(32)).unwrap();
+    fs::write(path.join("key"), format!("{MARK_IN_HEX}{}", "2e".repeat(32))).unwrap();
     let key = ["--audit-key-file", "key"];
     drop(Server::start(path, &["--demo"]));
     let said = expect(0, path, &["verify"]);
@@ -154,4 +154,48 @@ async fn a_database_goes_on_with_a_new_key_only() {
     let Err(refused) = Server::try_start(path, &[]) else { panic!("it started without the key") };
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("--audit-key-file"), "{}", refused.stderr);
+}
+
+/// The trail of one tenant is edited before the key changes, that of the other is not.
+#[tokio::test]
+async fn a_broken_trail_goes_on_with_a_new_key_only_if_told_so_and_stays_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for name in ["one.key", "two.key"] {
+        fs::write(path.join(name), format!("{MARK_IN_HEX}{}", name.repeat(9))).unwrap();
+    }
+    let one = ["--audit-key-file", "one.key"];
+    let two = ["--audit-key-file", "two.key"];
+    let both = [&two[..], &["--old-audit-key-file", "one.key"]].concat();
+    let with = |command: &[&'static str], keys: &[&'static str]| [command, keys].concat();
+    drop(Server::start(path, &with(&["--demo"], &one)));
+    sql(path, "UPDATE audit SET caller = 'nobody' WHERE number = 2 AND tenant_id = 'demo-qpien'")
+        .await;
+
+    let rotate = with(&["rotate"], &both);
+    let refused = audit(path, &rotate);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert_eq!(refused.stdout, "1 trails go on with the current key\n");
+    assert!(refused.stderr.contains("given: demo-qpien."), "{}", refused.stderr);
+    let code = async |tenant: &str| {
+        let server = Server::start(path, &two);
+        let mut clients = Clients::connect(&server).await;
+        let request = pb::CreateMemberRequest {
+            tenant_id: tenant.into(),
+            member_id: format!("new-{}", server.id()),
+            ..Default::default()
+        };
+        clients.members.create_member(request).await.err().map(|status| status.code())
+    };
+    assert_eq!(code("demo-oqupie").await, None);
+    assert_eq!(code("demo-qpien").await, Some(tonic::Code::Unavailable));
+
+    assert_eq!(audit(path, &with(&rotate, &["--tenant", "demo-qpien"])).code, Some(1));
+    let broken = with(&rotate, &["--even-broken"]);
+    assert_eq!(expect(0, path, &broken), "1 trails go on with the current key\n");
+    assert_eq!(expect(0, path, &broken), "0 trails go on with the current key\n");
+    assert_eq!(code("demo-qpien").await, None);
+    let said = expect(1, path, &with(&["verify", "--tenant", "demo-qpien"], &both));
+    assert!(said.contains("the link of event 2 does not follow"), "{said}");
+    expect(0, path, &with(&["verify", "--tenant", "demo-oqupie"], &both));
 }

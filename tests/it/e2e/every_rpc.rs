@@ -134,6 +134,24 @@ async fn oqupie(mut clients: Clients, called: &mut Called) {
     assert_eq!(read.tenant.unwrap().plan, "enterprise");
     let listed = call!(called, clients.tenants.list_tenants(pb::ListTenantsRequest::default()));
     assert_eq!(listed.tenants.len(), 1);
+    let question = pb::CheckStreamRequest {
+        tenant_id: text("acme"),
+        items: vec![pb::CheckStreamItem {
+            correlation_id: 42,
+            member_id: text("owner"),
+            permission: text("account.manage"),
+            resource: None,
+        }],
+        consistency: None,
+    };
+    let asked = tokio_stream::iter([question.clone(), question]);
+    let mut stream = call!(called, clients.authz.check_stream(asked));
+    let mut answered = 0;
+    while let Some(answer) = stream.message().await.unwrap() {
+        assert!(answer.results.iter().all(|result| result.correlation_id == 42));
+        answered += answer.results.len();
+    }
+    assert_eq!(answered, 2);
     let mut stream = call!(called, clients.authz.watch(pb::WatchRequest::default()));
     let begin = stream.message().await.unwrap().unwrap();
     assert!(begin.changes.is_empty() && !begin.cursor.is_empty());

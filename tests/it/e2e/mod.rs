@@ -3,7 +3,9 @@
 mod actors;
 mod audit;
 mod callers;
+mod check_stream;
 mod command_line;
+mod decision_log;
 mod delays;
 mod desk;
 mod differing;
@@ -16,7 +18,7 @@ mod history;
 mod http;
 mod limits;
 mod outage;
-mod process;
+pub(crate) mod process;
 mod reasons;
 mod replicas;
 mod restore;

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
@@ -13,6 +14,26 @@ use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
 use tonic::transport::Channel;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Every secret that tests make up has it.
+pub(crate) const MARK: &str = "planted-";
+/// The same where a secret is hexadecimal.
+pub(crate) const MARK_IN_HEX: &str = "706c616e7465642d";
+/// What nothing may log, whatever happens to it: secrets that were planted, JSON web tokens, private
+/// keys (all of P-256, so they begin alike), passwords, and SQL.
+const UNSPEAKABLE: [&str; 12] = [
+    MARK,
+    MARK_IN_HEX,
+    "eyJhbGciOi",
+    "PRIVATE KEY",
+    "MIGHAgEAMBMGByqGSM49",
+    "s3cret",
+    "SELECT ",
+    "INSERT INTO",
+    "UPDATE \"",
+    "DELETE FROM",
+    "PRAGMA",
+    "CREATE TABLE",
+];
 
 /// A running `rolegate serve`. Killed when dropped.
 pub(crate) struct Server {
@@ -21,6 +42,7 @@ pub(crate) struct Server {
     /// Where it serves health and metrics.
     pub(crate) admin: Option<String>,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// What a server that did not come up left behind.
@@ -44,6 +66,22 @@ pub(crate) fn rolegate(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The same, until its end. What it says of what went wrong holds no secret.
+pub(crate) fn output(directory: &Path, arguments: &[&str]) -> Output {
+    let output = rolegate(directory, arguments).output().unwrap();
+    tells_no_secret(&String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[track_caller]
+fn tells_no_secret(log: &str) {
+    for line in log.lines() {
+        for secret in UNSPEAKABLE {
+            assert!(!line.contains(secret), "{secret:?} is in a log: {line}");
+        }
+    }
+}
+
 impl Server {
     /// Starts one on any free port, with a database in this directory.
     pub(crate) fn start(directory: &Path, more: &[&str]) -> Server {
@@ -58,11 +96,10 @@ impl Server {
     }
 
     pub(crate) fn spawn(directory: &Path, arguments: &[&str]) -> Result<Server, DidNotStart> {
-        let mut child = rolegate(directory, arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = rolegate(directory, arguments);
+        // Unless told otherwise: all that it has to say, of which nothing may be a secret.
+        command.env("ROLEGATE_LOG", "trace");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (found, address) = mpsc::channel();
         // The log must go on being read, or the server would block on a full pipe.
@@ -87,12 +124,13 @@ impl Server {
             }
         });
         match address.recv_timeout(PATIENCE) {
-            Ok((address, admin)) => Ok(Server { child, address, admin, log }),
+            Ok((address, admin)) => Ok(Server { child, address, admin, log, reader: Some(reader) }),
             Err(_) => {
                 child.kill().ok();
                 let code = child.wait().unwrap().code();
                 reader.join().unwrap();
                 let stderr = log.lock().unwrap().clone();
+                tells_no_secret(&stderr);
                 Err(DidNotStart { code, stderr })
             }
         }
@@ -137,12 +175,41 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        if let Some(reader) = self.reader.take()
+            && reader.join().is_ok()
+            && !std::thread::panicking()
+        {
+            tells_no_secret(&self.log.lock().unwrap());
+        }
     }
 }
 
 pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
     assert!(status.unwrap().success());
+}
+
+/// SIGSTOP, and until it has happened: a thread stops when it next runs, which on a busy machine may
+/// be after it has answered some more. What is not there any more is as good as stopped.
+pub(crate) fn suspend(process: u32) {
+    // It may have ended by itself.
+    Command::new("kill").args(["-STOP", &process.to_string()]).status().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !is_suspended(process) {
+        assert!(Instant::now() < deadline, "{process} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether each thread of a process is stopped.
+fn is_suspended(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        // `4711 (name, which may have anything in it) T ...`
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
+        matches!(state, None | Some('T' | 'Z' | 'X'))
+    })
 }
 
 /// One client for each service.

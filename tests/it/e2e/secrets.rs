@@ -7,7 +7,7 @@ use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::callers::setup::{Place, check, hash};
+use super::callers::setup::{self, Place, check, hash};
 use super::http::page;
 use super::process::{Server, rolegate};
 
@@ -33,9 +33,7 @@ fn place() -> Place {
 }
 
 fn tokened<M>(message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
-    request
+    setup::tokened(TOKEN, message)
 }
 
 /// What works and what does not. Gives all that was said about it.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::desk::{Fresh, YES, ask, make_member, make_tenant, set, warm};
 use super::fleet::{Fleet, migrate};
-use super::process::signal;
+use super::process::{signal, suspend};
 
 const BOUND: Duration = Duration::from_secs(2);
 
@@ -30,7 +30,7 @@ async fn wakes_up(trimmed: bool) {
         warm(asleep, tenant, &["kim"]).await;
     }
     let process = fleet.servers[1].id();
-    signal(process, "STOP");
+    suspend(process);
     // Asked while it sleeps: answered first of all.
     let mut early = JoinSet::new();
     for tenant in tenants {

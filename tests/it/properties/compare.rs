@@ -16,7 +16,7 @@ use super::convert;
 use super::coverage::Coverage;
 use super::generate::STRANGER;
 use super::sql::CallersTables;
-use super::tenant::Service;
+use super::tenant::{ASKER, Service};
 use crate::reference::decide::{
     Answer, Standing, effective, scope_named, standing, visible_sections,
 };
@@ -93,8 +93,11 @@ impl<S: DecisionSource> Asked<'_, S> {
     pub(super) async fn batch_answers(&self, questions: &[Question]) -> Vec<Answer> {
         let items = questions.iter().cloned().map(Ok).collect();
         let decisions = &self.service.decisions;
-        let answer =
-            decisions.check_batch(self.tenant, items, &self.consistency).await.unwrap().value;
+        let answer = decisions
+            .check_batch(ASKER, self.tenant, items, &self.consistency)
+            .await
+            .unwrap()
+            .value;
         let answer = answer.iter().map(|item| item.as_ref().unwrap());
         answer.map(|decision| convert::answer(self.catalog, decision)).collect()
     }
@@ -120,7 +123,8 @@ impl<S: DecisionSource> Asked<'_, S> {
         let expected = rows.iter().flat_map(|row| &row.answers);
         for (question, expected) in self.questions(rows).iter().zip(expected).step_by(step) {
             let decisions = &self.service.decisions;
-            let answer = decisions.check(self.tenant, question, &self.consistency).await.unwrap();
+            let answer =
+                decisions.check(ASKER, self.tenant, question, &self.consistency).await.unwrap();
             let decision = answer.value;
             let roles: BTreeSet<_> = decision.decided_by.iter().map(|by| &by.role).collect();
             prop_assert_eq!(roles.len(), decision.decided_by.len(), "a role twice: {:?}", decision);
@@ -138,7 +142,7 @@ impl<S: DecisionSource> Asked<'_, S> {
             let permission = &row.permission.id;
             let decisions = &self.service.decisions;
             let filtered = decisions
-                .filter(self.tenant, &member, permission, &resources, &self.consistency)
+                .filter(ASKER, self.tenant, &member, permission, &resources, &self.consistency)
                 .await
                 .unwrap()
                 .value;

@@ -12,7 +12,7 @@ use rolegate::store::{DecisionSource, Freshness};
 use tokio::task::JoinHandle;
 
 use super::convert;
-use super::tenant::Service;
+use super::tenant::{ASKER, Service};
 use crate::reference::decide::Answer;
 
 /// Asks the same batch again and again until it is told to stop.
@@ -44,7 +44,7 @@ impl Reader {
             loop {
                 let last = stopped.load(Ordering::Acquire);
                 let items = questions.iter().cloned().map(Ok).collect();
-                let answer = decisions.check_batch(&tenant, items, &consistency).await;
+                let answer = decisions.check_batch(ASKER, &tenant, items, &consistency).await;
                 let answer = answer.unwrap();
                 let catalog = answer.catalog.unwrap();
                 let answers = answer.value.iter().map(|item| item.as_ref().unwrap());

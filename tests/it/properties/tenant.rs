@@ -11,6 +11,7 @@ use rolegate::domain::name::RoleName;
 use rolegate::domain::role::CustomRole;
 use rolegate::service::WriteContext;
 use rolegate::service::decide::Decisions;
+use rolegate::service::decision_log::Asker;
 use rolegate::service::members::Members;
 use rolegate::service::roles::Roles;
 use rolegate::service::seal::Seal;
@@ -25,6 +26,9 @@ use super::generate::{Case, OWNER};
 use super::{convert, toml};
 use crate::cache::unhurried;
 use crate::reference::model;
+
+/// Whoever asks.
+pub(super) const ASKER: Asker<'_> = Asker { caller: "test", method: "test" };
 
 /// A database in a file, and the services over it. `S` answers the checks.
 pub(super) struct Service<S> {

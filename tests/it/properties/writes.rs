@@ -15,7 +15,7 @@ use rolegate::store::DecisionSource;
 use super::convert;
 use super::coverage::Coverage;
 use super::generate::{Case, GrantDraw, OWNER, PEOPLE, Write, build_grants};
-use super::tenant::{Service, context};
+use super::tenant::{ASKER, Service, context};
 use crate::reference::model::{Catalog, Grant, Member, Role, World};
 use crate::reference::roles::effective_grants;
 
@@ -318,7 +318,8 @@ impl<S: DecisionSource> Service<S> {
             resource: None,
         };
         let consistency = Consistency::default();
-        let gone = self.decisions.check(tenant, &question, &consistency).await.unwrap().value;
+        let gone =
+            self.decisions.check(ASKER, tenant, &question, &consistency).await.unwrap().value;
         prop_assert_eq!(convert::reason(gone.reason), "TENANT_NOT_FOUND");
         Ok(token(self.tenants.undelete(context("UndeleteTenant"), tenant, None).await))
     }

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rolegate::domain::Timestamp;
+use rolegate::store::{AuditKey, AuditKeyChoice, OpenOptions, SqlStore, Touched};
+
+use super::backend::{entry, make_tenant};
 use crate::postgres;
 
 /// Exit code, standard output, standard error.
@@ -91,4 +95,43 @@ fn a_server_is_migrated_before_it_is_served_from() {
     let (code, _, said) = run(directory.path(), &migrate, &[]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&format!("does not let {user} in")), "{said}");
+}
+
+/// What is under the key of an older file, a server keeps; with all keys it goes, and leaves a trail
+/// that is sound.
+#[tokio::test]
+async fn old_events_are_trimmed_by_whoever_has_all_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let keys = ["one", "two"].map(|name| name.repeat(12));
+    fs::write(path.join("one.key"), &keys[0]).unwrap();
+    fs::write(path.join("two.key"), &keys[1]).unwrap();
+    let audit_key = AuditKeyChoice::Given(AuditKey::from_file(keys[0].as_bytes()).unwrap());
+    let url = format!("sqlite://{}", path.join("rolegate.db").display());
+    let store = SqlStore::open(&OpenOptions { audit_key, ..OpenOptions::new(url) }).await.unwrap();
+    // Two events of 1970, and one of now.
+    let tenant = make_tenant(&store, "acme").await;
+    for at in [10, Timestamp::now().0] {
+        let tx = store.write(&tenant).await.unwrap();
+        tx.commit(Touched::Nothing, entry(at)).await.unwrap();
+    }
+    store.close().await;
+
+    let two = ["--audit-key-file", "two.key"];
+    let both = [&two[..], &["--old-audit-key-file", "one.key"]].concat();
+    let audit = |command: &[&str], keys: &[&str]| {
+        let (code, out, said) = run(path, &[&["audit"], command, keys].concat(), &[]);
+        // Standard error has the log, too.
+        assert!(code == Some(0) || !said.is_empty());
+        (code, out)
+    };
+    let said = |text: &str| (Some(0), text.to_owned());
+    assert_eq!(audit(&["rotate"], &both), said("1 trails go on with the current key\n"));
+    assert_eq!(audit(&["verify"], &both), said("sound: 1 trails with 4 events\n"));
+    let trim = |days: &str, keys: &[&str]| audit(&["trim", "--older-than-days", days], keys);
+    assert_eq!(trim("0", &both).0, Some(2), "that would be all of it");
+    assert_eq!(trim("30", &two), said("0 events were deleted\n"));
+    assert_eq!(trim("30", &both), said("2 events were deleted\n"));
+    assert_eq!(trim("30", &both), said("0 events were deleted\n"));
+    assert_eq!(audit(&["verify"], &both), said("sound: 1 trails with 2 events\n"));
 }

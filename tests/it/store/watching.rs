@@ -38,7 +38,9 @@ fn watches(store: &SqlStore, limits: WatchLimits) -> Watches {
 async fn watch(watches: &Watches, tenants: &[&str], cursor: &str) -> Result<Watching, Refusal> {
     let tenants = tenants.iter().map(|id| tenant_id(id)).collect();
     let query = WatchQuery { tenants, cursor: cursor.to_owned() };
-    watches.watch(query, || Ok(Arc::new(Caller::development()))).await.map_err(
+    let caller = Arc::new(Caller::development());
+    let rights = Arc::clone(&caller);
+    watches.watch(&caller, query, move || Ok(Arc::clone(&rights))).await.map_err(
         |error| match error {
             ServiceError::Refused(refusal) => refusal,
             other => panic!("{other}"),
@@ -162,9 +164,9 @@ pub(super) async fn only_the_tenants_asked_for_and_visible_are_told(database: &D
     let all = watch(&watches, &[], "").await.unwrap();
     let some = watch(&watches, &["a", "c", "nobody"], "").await.unwrap();
     let query = WatchQuery { tenants: BTreeSet::new(), cursor: String::new() };
-    let sees_a = watches.watch(query, sees_a_only).await.unwrap();
+    let sees_a = watches.watch(&Caller::development(), query, sees_a_only).await.unwrap();
     let query = WatchQuery { tenants: [tenant_id("b")].into(), cursor: String::new() };
-    let sees_none = watches.watch(query, sees_a_only).await.unwrap();
+    let sees_none = watches.watch(&Caller::development(), query, sees_a_only).await.unwrap();
     let begin = next(&sees_none).await.unwrap().cursor;
     for id in ["a", "b", "c", "A"] {
         let tenant = make_tenant(store, id).await;
@@ -330,7 +332,7 @@ pub(super) async fn streams_are_bounded_and_end_when_the_server_drains(database:
     let (one, two) =
         (watch(&watches, &[], "").await.unwrap(), watch(&watches, &[], "").await.unwrap());
     let refused = watch(&watches, &[], "").await.unwrap_err();
-    assert_eq!(refused, Refusal::WatchStreamLimit { limit: 2 });
+    assert_eq!(refused, Refusal::WatchStreamLimit { limit: 2, per_caller: false });
     let cursor = next(&one).await.unwrap().cursor;
     drop(two);
     while watches.counts().ends(EndReason::Left) == 0 {

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
-use super::setup::hash;
+use super::setup::{hash, tokened};
 use crate::e2e::process::Server;
 
 const GOLDEN: &str = include_str!("matrix.txt");
@@ -70,10 +70,10 @@ impl Decoder for Bytes {
 type Answer = Result<Vec<u8>, (i32, String, Vec<u8>)>;
 
 async fn call(channel: &Channel, path: &str, message: Vec<u8>, token: Option<&str>) -> Answer {
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    }
+    let request = match token {
+        Some(token) => tokened(token, message),
+        None => Request::new(message),
+    };
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let answer = async {
@@ -151,6 +151,12 @@ requests! { tenant:
     "AuthzService/BatchCheck" = BatchCheckRequest {
         tenant_id: tenant(),
         items: vec![pb::CheckItem { member_id: kim(), permission: see(), resource: None }],
+    };
+    "AuthzService/CheckStream" = CheckStreamRequest {
+        tenant_id: tenant(),
+        items: vec![pb::CheckStreamItem {
+            correlation_id: 1, member_id: kim(), permission: see(), resource: None,
+        }],
     };
     "AuthzService/FilterResources" = FilterResourcesRequest {
         tenant_id: tenant(), member_id: kim(), permission: see(),
@@ -258,12 +264,6 @@ fn callers() -> String {
     }
     caller("setup", "\"admin\", \"read\"", "");
     callers
-}
-
-fn tokened<M>(token: &str, message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    request
 }
 
 /// A server on loopback without TLS, with two tenants.

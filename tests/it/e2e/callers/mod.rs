@@ -2,6 +2,8 @@
 
 mod certificates;
 mod flow;
+mod jwks;
+mod jwt;
 mod matrix;
 mod reload;
 pub(super) mod setup;

@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::e2e::process::Server;
+use crate::e2e::process::{MARK, Server};
 
 pub(in crate::e2e) const PATIENCE: Duration = Duration::from_secs(20);
 pub(in crate::e2e) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,8 +84,16 @@ impl Authority {
     }
 }
 
-pub(in crate::e2e) fn hash(token: &str) -> String {
-    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+/// The token that goes by this name in a test: one that is found in a log by its mark.
+pub(in crate::e2e) fn token(name: &str) -> String {
+    // Of `rolegate token new`, or an issuer's.
+    let is_real = name.starts_with("rolegate_") || name.starts_with("eyJ");
+    if is_real { name.to_owned() } else { format!("{MARK}{name}") }
+}
+
+/// As it stands in a callers file.
+pub(in crate::e2e) fn hash(name: &str) -> String {
+    Sha256::digest(token(name)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Everything that a server with TLS and callers takes, in a directory.
@@ -176,17 +184,26 @@ pub(in crate::e2e) async fn connect(
     endpoint.timeout(PATIENCE).connect_with_connector(connect).await
 }
 
+/// A request with a token.
+pub(in crate::e2e) fn tokened<M>(name: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {}", token(name));
+    request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    request
+}
+
 /// A check in a tenant that need not be there; a caller that may ask gets an answer.
 pub(in crate::e2e) async fn check(channel: &Channel, token: Option<&str>) -> Result<(), Status> {
-    let mut request = Request::new(pb::CheckRequest {
+    let request = pb::CheckRequest {
         tenant_id: "acme".into(),
         member_id: "kim".into(),
         permission: "chat.view".into(),
         ..Default::default()
-    });
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    }
+    };
+    let request = match token {
+        Some(token) => tokened(token, request),
+        None => Request::new(request),
+    };
     AuthzServiceClient::new(channel.clone()).check(request).await.map(drop)
 }
 

@@ -7,10 +7,11 @@ use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
 use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
 use tokio::time::timeout;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::setup::{PATIENCE, Place, hash};
+use super::jwt::{self, Signer};
+use super::setup::{PATIENCE, Place, eventually, hash, tokened};
 
 fn caller(name: &str, token: &str, rest: &str) -> String {
     format!("[[caller]]\nname = \"{name}\"\ntoken_sha256 = [\"{}\"]\n{rest}\n", hash(token))
@@ -19,12 +20,6 @@ fn caller(name: &str, token: &str, rest: &str) -> String {
 fn file(watchers: &[(&str, &str)]) -> String {
     let admin = caller("admin", "admin", "capabilities = [\"admin\"]");
     watchers.iter().fold(admin, |file, (name, rest)| file + &caller(name, name, rest))
-}
-
-fn tokened<M>(token: &str, message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    request
 }
 
 async fn watch(channel: &Channel, token: &str) -> Streaming<pb::WatchResponse> {
@@ -120,4 +115,50 @@ async fn a_watch_does_not_outlive_the_rights_of_its_caller() {
     assert_eq!(told(&mut resumed).await, ["a", "b"]);
     let revoked = "rolegate_watch_ends_total{reason=\"revoked\"}";
     assert_eq!(super::setup::metric(&server, revoked).await, Some(2.0));
+}
+
+/// A token that nobody takes away, but whose time is over.
+#[tokio::test]
+async fn a_watch_ends_with_its_token_and_goes_on_with_the_next() {
+    let signer = Signer::new("key");
+    let place = Place::new(&jwt::callers("jwks_file = \"keys.json\"", "watch"));
+    place.write("keys.json", &signer.keys());
+    let server = place.start(&["--watch-heartbeat", "1"]);
+    let channel = place.connect(&server, None).await.unwrap();
+    let mut stream = watch(&channel, &signer.token(Duration::from_secs(3))).await;
+    // Until it does, it goes on.
+    let beat = timeout(PATIENCE, stream.message()).await.expect("silence");
+    assert!(beat.unwrap().unwrap().changes.is_empty());
+    let status = end(&mut stream).await;
+    let cursor = ended(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    assert!(status.message().contains("expired"), "{}", status.message());
+    let request = pb::WatchRequest { cursor, ..Default::default() };
+    let next = tokened(&signer.token(super::setup::DAY), request);
+    AuthzServiceClient::new(channel.clone()).watch(next).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_caller_takes_the_places_of_all() {
+    const WATCH: &str = "capabilities = [\"watch\"]";
+    let place = Place::new(&file(&[("greedy", WATCH), ("modest", WATCH)]));
+    let limits = ["--max-watch-streams", "3", "--max-watch-streams-per-caller", "2"];
+    let server = place.start(&limits);
+    let channel = place.connect(&server, None).await.unwrap();
+    let refused = async |token: &str| {
+        let request = tokened(token, pb::WatchRequest::default());
+        let status = AuthzServiceClient::new(channel.clone()).watch(request).await.unwrap_err();
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(info.reason, "WATCH_STREAM_LIMIT");
+        (info.metadata["of"].clone(), info.metadata["limit"].clone())
+    };
+    let first = watch(&channel, "greedy").await;
+    let _second = watch(&channel, "greedy").await;
+    assert_eq!(refused("greedy").await, ("caller".into(), "2".into()));
+    let _third = watch(&channel, "modest").await;
+    assert_eq!(refused("modest").await, ("server".into(), "3".into()));
+    drop(first);
+    let left = "rolegate_watch_ends_total{reason=\"left\"}";
+    eventually("the end", async || super::setup::metric(&server, left).await == Some(1.0)).await;
+    watch(&channel, "greedy").await;
 }

@@ -3,6 +3,7 @@
 mod exposition;
 mod health;
 mod metrics;
+mod tls;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::exposition::Exposition;
-use super::process::{Server, rolegate};
+use super::process::{Server, output};
 
 struct Reply {
     status: u16,
@@ -59,7 +60,7 @@ fn start(directory: &Path, more: &[&str]) -> (Server, String) {
 
 /// The exit code of `rolegate health`, and what it says.
 fn health(address: &str) -> (Option<i32>, String) {
-    let output = rolegate(Path::new("/"), &["health", "--admin-addr", address]).output().unwrap();
+    let output = output(Path::new("/"), &["health", "--admin-addr", address]);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 

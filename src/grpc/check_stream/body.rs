@@ -1,0 +1,269 @@
+//! The body of an answer: reads questions when it is asked for answers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::answers::Desk;
+use super::frames::{Frames, size};
+use crate::grpc::access::still;
+use crate::grpc::admission::InHand;
+use crate::grpc::edge::malformed;
+use crate::grpc::status;
+use crate::service::authentication::Proof;
+use crate::service::caller::Capability;
+use crate::store::DecisionSource;
+
+/// From how many bytes of answers on nothing more is read for a frame.
+const FRAME_BYTES: usize = 64 << 10;
+/// From how many waiting questions on nothing more is read; one message may go beyond it.
+const MAX_WAITING: usize = 1_000;
+/// The most messages that are answered without letting others have the thread.
+const MAX_MESSAGES: usize = 256;
+/// How long the caller's rights count until they are looked at again.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// The answers of one stream.
+pub(super) struct Answers<S> {
+    requests: Body,
+    frames: Frames,
+    desk: Desk<S>,
+    proof: Proof,
+    /// What the call has of the room for messages.
+    room: Option<InHand>,
+    /// What goes on aside: questions that wait for the database, and one that waits for what may end
+    /// the stream from outside.
+    aside: JoinSet<Event>,
+    /// How many messages wait for the database.
+    messages: usize,
+    /// How many questions of theirs.
+    questions: usize,
+    /// Answers that are not sent yet.
+    written: BytesMut,
+    state: State,
+    draining: watch::Receiver<bool>,
+}
+
+enum State {
+    Reading,
+    /// Nothing more is read. When what waits is answered, the stream ends so.
+    Finishing(Status),
+    /// At once, so.
+    Ending(Status),
+    Ended,
+}
+
+enum Event {
+    Answered(Late),
+    Draining,
+    /// It is time to look at the caller's rights.
+    Due,
+}
+
+/// Answers that had to wait.
+struct Late {
+    written: BytesMut,
+    questions: usize,
+    /// What their message took.
+    bytes: usize,
+}
+
+impl<S: DecisionSource> Answers<S> {
+    pub(super) fn new(
+        requests: Body,
+        frames: Frames,
+        desk: Desk<S>,
+        proof: Proof,
+        draining: watch::Receiver<bool>,
+        room: Option<InHand>,
+    ) -> Self {
+        let mut aside = JoinSet::new();
+        aside.spawn(outside(draining.clone()));
+        Answers {
+            requests,
+            frames,
+            desk,
+            proof,
+            room,
+            aside,
+            messages: 0,
+            questions: 0,
+            written: BytesMut::new(),
+            state: State::Reading,
+            draining,
+        }
+    }
+
+    /// Takes what came of what goes on aside.
+    fn collect(&mut self, context: &mut Context<'_>) {
+        while self.written.len() < FRAME_BYTES {
+            let Poll::Ready(Some(event)) = self.aside.poll_join_next(context) else { return };
+            match event {
+                Ok(Event::Answered(Late { written, questions, bytes })) => {
+                    self.messages -= 1;
+                    self.questions -= questions;
+                    self.done_with(bytes);
+                    self.written.unsplit(written);
+                }
+                Ok(Event::Draining) => {
+                    if matches!(self.state, State::Reading) {
+                        self.state = State::Finishing(status::stream_draining());
+                    }
+                    self.aside.spawn(due());
+                }
+                Ok(Event::Due) => match still(&self.proof, Capability::Check) {
+                    Ok(caller) => {
+                        self.desk.caller = caller;
+                        if *self.draining.borrow() {
+                            self.aside.spawn(due());
+                        } else {
+                            self.aside.spawn(outside(self.draining.clone()));
+                        }
+                    }
+                    Err(lost) => return self.end_at_once(status::stream_rights_lost(lost)),
+                },
+                Err(error) => return self.end_at_once(status::internal(&error.to_string())),
+            }
+        }
+    }
+
+    fn end_at_once(&mut self, status: Status) {
+        self.written.clear();
+        self.aside.abort_all();
+        self.state = State::Ending(status);
+    }
+
+    /// Reads and answers; how many messages.
+    fn read(&mut self, context: &mut Context<'_>, most: usize) -> usize {
+        let mut messages = 0;
+        while matches!(self.state, State::Reading)
+            && messages < most
+            && self.written.len() < FRAME_BYTES
+            && self.questions < MAX_WAITING
+        {
+            match self.frames.take() {
+                Ok(Some(message)) => {
+                    messages += 1;
+                    self.answer(&message);
+                }
+                Ok(None) => match Pin::new(&mut self.requests).poll_frame(context) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Ok(data) = frame.into_data() {
+                            self.frames.add(data);
+                        }
+                    }
+                    Poll::Ready(Some(Err(status))) => self.state = State::Finishing(status),
+                    Poll::Ready(None) => self.state = State::Finishing(self.closed()),
+                    Poll::Pending => break,
+                },
+                Err(status) => self.state = State::Finishing(status),
+            }
+        }
+        messages
+    }
+
+    fn answer(&mut self, message: &Bytes) {
+        let bytes = size(message);
+        match self.desk.answer(message, &mut self.written) {
+            Ok(None) => self.done_with(bytes),
+            Ok(Some(later)) => {
+                let questions = later.len();
+                self.messages += 1;
+                self.questions += questions;
+                self.aside.spawn(async move {
+                    Event::Answered(Late { written: later.answer().await, questions, bytes })
+                });
+            }
+            Err(status) => self.state = State::Finishing(status),
+        }
+    }
+
+    /// What the client gets when it half-closes.
+    fn closed(&self) -> Status {
+        if self.frames.is_empty() {
+            return Status::ok("");
+        }
+        malformed(Code::InvalidArgument, "the stream was closed in the middle of a message")
+    }
+
+    fn done_with(&self, bytes: usize) {
+        if let Some(room) = &self.room {
+            room.done_with(bytes);
+        }
+    }
+
+    /// The trailers, if it is time for them.
+    fn end(&mut self) -> Option<HeaderMap> {
+        let status = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Finishing(status) if self.messages == 0 => status,
+            State::Ending(status) => status,
+            goes_on => {
+                self.state = goes_on;
+                return None;
+            }
+        };
+        let mut trailers = HeaderMap::new();
+        // Our own texts are valid header values.
+        status.add_header(&mut trailers).ok();
+        Some(trailers)
+    }
+}
+
+impl<S: DecisionSource> HttpBody for Answers<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        if matches!(this.state, State::Ended) {
+            return Poll::Ready(None);
+        }
+        let mut most = MAX_MESSAGES;
+        loop {
+            this.collect(context);
+            let read = this.read(context, most);
+            most -= read;
+            if !this.written.is_empty() {
+                let written = this.written.split().freeze();
+                return Poll::Ready(Some(Ok(Frame::data(written))));
+            }
+            if let Some(trailers) = this.end() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if most == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if read == 0 {
+                return Poll::Pending;
+            }
+            // Whatever was put aside has to be listened to.
+        }
+    }
+}
+
+/// Until the server goes away, or it is time to look at the caller's rights.
+async fn outside(mut draining: watch::Receiver<bool>) -> Event {
+    tokio::select! {
+        // An error: whoever could tell is gone, and with it the server.
+        _ = draining.wait_for(|draining| *draining) => Event::Draining,
+        due = due() => due,
+    }
+}
+
+async fn due() -> Event {
+    tokio::time::sleep(INTERVAL).await;
+    Event::Due
+}

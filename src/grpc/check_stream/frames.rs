@@ -1,0 +1,96 @@
+//! Messages in a body, as gRPC frames them: a flag, a length of four bytes, the message. See
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tonic::{Code, Status};
+
+use crate::grpc::edge::{malformed, too_large};
+
+const HEADER: usize = 5;
+
+/// What came of a body and was not taken yet.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Whole messages, then perhaps the beginning of one.
+    current: Bytes,
+    /// The beginning of a message that goes on in what comes next. Not both at a time.
+    partial: BytesMut,
+    /// The largest message.
+    limit: usize,
+}
+
+impl Frames {
+    /// For messages of at most so many bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Frames { current: Bytes::new(), partial: BytesMut::new(), limit }
+    }
+
+    /// More of the body. Everything that was whole has been taken before.
+    pub(super) fn add(&mut self, data: Bytes) {
+        if self.partial.is_empty() && self.current.is_empty() {
+            self.current = data;
+        } else {
+            self.partial.extend_from_slice(&std::mem::take(&mut self.current));
+            self.partial.extend_from_slice(&data);
+        }
+    }
+
+    /// Whether the body may end here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_empty() && self.partial.is_empty()
+    }
+
+    /// The next message, if all of it is there.
+    ///
+    /// # Errors
+    /// The message is too large, or compressed, or none.
+    pub(super) fn take(&mut self) -> Result<Option<Bytes>, Status> {
+        let is_partial = !self.partial.is_empty();
+        let have = if is_partial { &self.partial[..] } else { &self.current[..] };
+        let Some((header, rest)) = have.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let [flag, length @ ..] = *header;
+        if flag != 0 {
+            return Err(malformed(Code::InvalidArgument, "messages must not be compressed"));
+        }
+        let length = u32::from_be_bytes(length) as usize;
+        if length > self.limit {
+            return Err(too_large(self.limit));
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        if is_partial {
+            self.current = self.partial.split().freeze();
+        }
+        self.current.advance(HEADER);
+        Ok(Some(self.current.split_to(length)))
+    }
+}
+
+/// Writes a message with what stands before it.
+pub(super) fn framed(to: &mut BytesMut, message: impl FnOnce(&mut BytesMut)) {
+    let start = begin(to);
+    message(to);
+    end(to, start);
+}
+
+/// Begins a message: where it stands.
+pub(super) fn begin(to: &mut BytesMut) -> usize {
+    let start = to.len();
+    to.put_bytes(0, HEADER);
+    start
+}
+
+/// Ends the message that begins there.
+pub(super) fn end(to: &mut BytesMut, start: usize) {
+    // A response is far below 4 GiB, see `answers`.
+    let length = u32::try_from(to.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
+    if let Some(place) = to.get_mut(start + 1..start + HEADER) {
+        place.copy_from_slice(&length);
+    }
+}
+
+/// How many bytes of a body a message took.
+pub(super) fn size(message: &Bytes) -> usize {
+    HEADER + message.len()
+}

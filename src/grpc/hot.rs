@@ -1,0 +1,210 @@
+//! `Check` without a detour: what is at hand is decided from the bytes of the message, and answered
+//! with bytes, by the thread that read them.
+//!
+//! It answers only where it is certain of everything: a caller that this connection was recognized
+//! for, who may ask; a message that [`wire`] understands; a tenant that the caller sees; a decision
+//! that is at hand. Whatever else comes is not judged here but left to the [`api`](super::api), with
+//! all its rules and texts. So there is one place that refuses, and this one can only agree with it.
+//!
+//! Neither room nor time need be found for such a call: it is over before another one begins.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::Response;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+
+use super::meter::MethodCounts;
+use super::wire;
+use crate::domain::ids::TenantId;
+use crate::grpc::api::Shared;
+use crate::service::authentication::{Authenticator, Peer, Recognized};
+use crate::service::caller::Capability;
+use crate::service::decide::Decisions;
+use crate::service::decision_log::Asker;
+use crate::store::{DecisionSource, Freshness};
+
+/// The method that this is about.
+pub const CHECK: &str = "/rolegate.v1.AuthzService/Check";
+/// A message that is compressed says so here.
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Whether it is compressed, and its length, before every message.
+const PREFIX: usize = 1 + 4;
+/// What an answer usually takes.
+const USUAL_ANSWER: usize = 192;
+
+/// Answers the checks of one connection.
+#[derive(Debug)]
+pub struct HotChecks<S> {
+    decisions: Decisions<S>,
+    authenticator: Arc<Authenticator>,
+    counts: Arc<MethodCounts>,
+    peer: Option<Arc<Peer>>,
+    last: Mutex<Option<Remembered>>,
+}
+
+/// A proof, and whose it was found to be.
+#[derive(Debug)]
+struct Remembered {
+    authorization: Option<HeaderValue>,
+    recognized: Recognized,
+}
+
+impl<S: DecisionSource> HotChecks<S> {
+    /// For a client that is this peer.
+    pub fn new(decisions: Decisions<S>, shared: &Shared, peer: Option<Arc<Peer>>) -> Self {
+        HotChecks {
+            decisions,
+            authenticator: Arc::clone(&shared.authenticator),
+            counts: Arc::clone(shared.rpcs.method(CHECK)),
+            peer,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// The answer to a `Check` of these headers and this message, prefix included, as the bytes of a
+    /// message.
+    pub fn answer(&self, headers: &HeaderMap, message: &[u8]) -> Option<Bytes> {
+        if headers.contains_key(ENCODING) {
+            return None;
+        }
+        let check = wire::Check::read(body(message)?)?;
+        self.for_caller(headers, |recognized| self.decide(recognized, &check))
+    }
+
+    fn decide(&self, recognized: &Recognized, check: &wire::Check<'_>) -> Option<Bytes> {
+        let caller = &recognized.caller;
+        if !caller.capabilities.include(Capability::Check) || !caller.sees_named(check.tenant) {
+            return None;
+        }
+        let wire::Check { tenant, question, consistency } = check;
+        let freshness = match consistency {
+            wire::Consistency::MinimizeLatency => Freshness::MinimizeLatency,
+            wire::Consistency::AtLeastAsFresh(_) => {
+                self.decisions.freshness(&TenantId::trusted(tenant), &consistency.kept()).ok()?
+            }
+            wire::Consistency::FullyConsistent => return None,
+        };
+        let wire::Question { member, permission, resource } = *question;
+        let made = self.decisions.check_at_hand(
+            tenant,
+            member,
+            permission,
+            resource.as_ref(),
+            freshness,
+        )?;
+        self.decisions.count_one(made.ruling.reason);
+        let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
+        let named = resource.as_ref().map_or("", |resource| resource.id);
+        self.decisions.log_at_hand(asker, None, (tenant, member, permission, named), &made);
+
+        let mut answer = BytesMut::with_capacity(USUAL_ANSWER);
+        answer.put_bytes(0, PREFIX);
+        let token = self.decisions.token(tenant, &made.view);
+        wire::check_response(&mut answer, wire::Told::of(&made), token, made.view.stale_since);
+        let length = u32::try_from(answer.len() - PREFIX).ok()?;
+        answer.get_mut(1..PREFIX)?.copy_from_slice(&length.to_be_bytes());
+        Some(answer.freeze())
+    }
+
+    /// What follows for the caller of a call, if it is a known one. The very proof that came last is
+    /// not looked at again as long as it holds.
+    fn for_caller<R>(
+        &self,
+        headers: &HeaderMap,
+        then: impl FnOnce(&Recognized) -> Option<R>,
+    ) -> Option<R> {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let (authorization, None) = (given.next(), given.next()) else { return None };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = match last.take() {
+            Some(known)
+                if is_same(known.authorization.as_ref(), authorization)
+                    && known.recognized.holds(&self.authenticator) =>
+            {
+                known
+            }
+            _ => {
+                let bytes = authorization.map(HeaderValue::as_bytes);
+                let recognized = self.authenticator.recognize(self.peer.as_deref(), bytes).ok()?;
+                Remembered { authorization: authorization.cloned(), recognized }
+            }
+        };
+        then(&last.insert(remembered).recognized)
+    }
+
+    /// Counts a call that was answered, and says how its answer begins.
+    pub fn answered(&self, message: Bytes, took: Duration) -> Response<HotBody> {
+        self.counts.succeeded(took);
+        let mut response = Response::new(HotBody::Message(message));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
+    }
+}
+
+/// Whether two proofs are the same. Where a client says "the same as before", as HTTP/2 lets it,
+/// they are the very same bytes. Others are compared in a time that tells nothing of them.
+fn is_same(known: Option<&HeaderValue>, given: Option<&HeaderValue>) -> bool {
+    match (known.map(HeaderValue::as_bytes), given.map(HeaderValue::as_bytes)) {
+        (None, None) => true,
+        (Some(known), Some(given)) => {
+            std::ptr::eq(known, given) || bool::from(subtle::ConstantTimeEq::ct_eq(known, given))
+        }
+        _ => false,
+    }
+}
+
+/// The one message that these bytes are, if it is not compressed.
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (prefix, message) = bytes.split_first_chunk::<PREFIX>()?;
+    let [0, length @ ..] = prefix else { return None };
+    (u32::from_be_bytes(*length) as usize == message.len()).then_some(message)
+}
+
+/// An answer that is there as a whole.
+#[derive(Debug)]
+pub enum HotBody {
+    /// To be sent.
+    Message(Bytes),
+    /// And that all went well.
+    Trailers,
+    /// Nothing more.
+    Sent,
+}
+
+impl Body for HotBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match std::mem::replace(&mut *self, HotBody::Sent) {
+            HotBody::Message(message) => {
+                *self = HotBody::Trailers;
+                Poll::Ready(Some(Ok(Frame::data(message))))
+            }
+            HotBody::Trailers => {
+                let mut trailers = HeaderMap::with_capacity(1);
+                trailers.insert(STATUS, HeaderValue::from_static("0"));
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            HotBody::Sent => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, HotBody::Sent)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,72 @@
+//! From the listener to the thread that serves a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::worker::Worker;
+use crate::server::limits::{Door, Place};
+
+/// How many handshakes may be under way; more connections wait to be accepted.
+const MAX_HANDSHAKES: usize = 256;
+/// What to wait after a connection could not be accepted, for want of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that nothing was read from yet.
+pub(super) struct Arrival {
+    /// Not yet of any runtime.
+    pub(super) stream: std::net::TcpStream,
+    pub(super) place: Place,
+    /// To be dropped after the handshake.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
+    /// Turns true when the connection is to end; draining waits until it is dropped.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+/// Gives each connection to the thread that has the fewest. Dropping it closes the listener.
+pub(super) async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    workers: Arc<[Worker]>,
+    draining: watch::Sender<bool>,
+    with_handshake: bool,
+) {
+    let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let turn = if with_handshake {
+            // It is never closed.
+            Arc::clone(&free).acquire_owned().await.ok()
+        } else {
+            None
+        };
+        let accepted = match listener.accept().await {
+            Ok((stream, address)) => match door.enter(address.ip()) {
+                Some(place) => ready(stream).map(|stream| (stream, place)),
+                // Closed at once: there is no status before HTTP/2 is spoken.
+                None => continue,
+            },
+            Err(error) => Err(error),
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let arrival = Arrival { stream, place, turn, draining: draining.subscribe() };
+        if let Some(worker) = workers.iter().min_by_key(|worker| worker.open()) {
+            worker.give(arrival);
+        }
+    }
+}
+
+/// Free of this runtime, for the one that will serve it.
+fn ready(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
+    // Without it small answers would wait for more; a connection on which it fails is broken.
+    stream.set_nodelay(true).ok();
+    stream.into_std()
+}

@@ -1,0 +1,188 @@
+//! The calls of a connection, each to where it is answered: on this thread what is decided from what
+//! is at hand, elsewhere what begins with the database.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tower::Service as _;
+
+use super::message::Message;
+use super::minder::Activity;
+use super::{Api, Everything};
+use crate::grpc::api::{ApiBody, is_decided_at_hand};
+use crate::grpc::authenticate::PeerInfo;
+use crate::grpc::hot::{CHECK, HotBody, HotChecks};
+use crate::grpc::status::internal;
+use crate::service::authentication::Peer;
+use crate::store::Cached;
+
+type Answer = Result<Response<ApiBody>, Infallible>;
+type Answering = <Api as tower::Service<Request<Message>>>::Future;
+
+/// Answers the calls of one connection.
+pub(super) struct Calls(Arc<Answers>);
+
+/// What they are answered with.
+struct Answers {
+    hot: HotChecks<Cached>,
+    api: Mutex<Api>,
+    elsewhere: Handle,
+    peer: Option<Arc<Peer>>,
+    activity: Arc<Activity>,
+}
+
+impl Calls {
+    /// Of a client that is this peer.
+    pub(super) fn new(
+        everything: &Everything,
+        elsewhere: Handle,
+        peer: Option<Arc<Peer>>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        let Everything { api, decisions, shared } = everything;
+        let hot = HotChecks::new(decisions.clone(), shared, peer.clone());
+        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, peer, activity }))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Calls {
+    type Response = Response<CallBody>;
+    type Error = Infallible;
+    type Future = Call;
+
+    fn call(&self, request: Request<Incoming>) -> Call {
+        self.0.activity.begin();
+        let answer = if request.uri().path() == CHECK {
+            Answered::Hot(Some(request), Instant::now())
+        } else {
+            self.0.ask(request.map(Message::whole))
+        };
+        Call { answer, answers: Arc::clone(&self.0) }
+    }
+}
+
+impl Answers {
+    /// A call of any method.
+    fn ask(&self, mut request: Request<Message>) -> Answered {
+        let decided_here = is_decided_at_hand(request.uri().path());
+        request.extensions_mut().insert(PeerInfo(self.peer.clone()));
+        let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided_here {
+            return Answered::Here(api.call(request));
+        }
+        let mut api = api.clone();
+        Answered::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
+    }
+
+    /// A check: the answer if it can be had at once, else where it will come from.
+    fn check(
+        &self,
+        request: Request<Incoming>,
+        begun: Instant,
+        context: &mut Context<'_>,
+    ) -> Result<Response<HotBody>, Answered> {
+        let (head, body) = request.into_parts();
+        let message = Message::of(body, context);
+        if let Some(whole) = message.complete()
+            && let Some(answer) = self.hot.answer(&head.headers, whole)
+        {
+            return Ok(self.hot.answered(answer, begun.elapsed()));
+        }
+        Err(self.ask(Request::from_parts(head, message)))
+    }
+}
+
+/// A call until its answer begins. Dropping it ends it.
+pub(super) struct Call {
+    answer: Answered,
+    answers: Arc<Answers>,
+}
+
+/// Where the answer comes from.
+enum Answered {
+    Hot(Option<Request<Incoming>>, Instant),
+    Here(Answering),
+    Elsewhere(JoinHandle<Answer>),
+}
+
+impl Future for Call {
+    type Output = Result<Response<CallBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Call { answer, answers } = self.get_mut();
+        if let Answered::Hot(request, begun) = answer
+            && let Some(request) = request.take()
+        {
+            match answers.check(request, *begun, context) {
+                Ok(hot) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
+                Err(other) => *answer = other,
+            }
+        }
+        let answered = match answer {
+            Answered::Here(answer) => ready!(Pin::new(answer).poll(context)),
+            Answered::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
+                Ok(answer) => answer,
+                // Nobody aborts it but ourselves, when nobody is left to be answered.
+                Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
+            },
+            // Answered already.
+            Answered::Hot(..) => return Poll::Pending,
+        };
+        let body = |body| CallBody::Other { body, _activity: Arc::clone(&answers.activity) };
+        Poll::Ready(answered.map(|answer| answer.map(body)))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Answered::Elsewhere(answer) = &self.answer {
+            answer.abort();
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) enum CallBody {
+    /// Of a check that was answered at once.
+    Hot(HotBody),
+    /// Of any other call. Its connection is not idle while there is one.
+    Other { body: ApiBody, _activity: Arc<Activity> },
+}
+
+impl Body for CallBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match self.get_mut() {
+            CallBody::Hot(body) => Pin::new(body).poll_frame(context),
+            CallBody::Other { body, .. } => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            CallBody::Hot(body) => body.is_end_stream(),
+            CallBody::Other { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            CallBody::Hot(body) => body.size_hint(),
+            CallBody::Other { body, .. } => body.size_hint(),
+        }
+    }
+}

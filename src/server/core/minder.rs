@@ -1,0 +1,110 @@
+//! What ends a connection besides its client: its age, its idleness, a server that drains, a
+//! certificate that does not hold any more. A task beside the connection waits for all of that, so
+//! that the connection itself looks at two flags and no clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How often idleness is looked for within the time that is allowed.
+const LOOKS: u32 = 4;
+
+/// What may end a connection.
+pub(super) struct Minder {
+    /// When it is asked to end.
+    pub(super) age: Duration,
+    /// How long it may be without a call.
+    pub(super) idle: Option<Duration>,
+    /// How long it may take to end after that.
+    pub(super) patience: Duration,
+    /// Turns true when the server drains.
+    pub(super) draining: watch::Receiver<bool>,
+    /// Completes when the client's certificate does not hold any more.
+    pub(super) revoked: Option<oneshot::Receiver<()>>,
+    pub(super) activity: Arc<Activity>,
+}
+
+/// What a connection looks at.
+pub(super) struct Orders {
+    /// To end when its calls have.
+    pub(super) politely: oneshot::Receiver<()>,
+    /// To end.
+    pub(super) now: oneshot::Receiver<()>,
+}
+
+/// Calls of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    begun: AtomicU64,
+}
+
+impl Activity {
+    /// Notes a call. One thread does.
+    pub(super) fn begin(&self) {
+        self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+impl Minder {
+    /// Minds a connection until it is gone.
+    pub(super) fn start(self) -> Orders {
+        let (ask, politely) = oneshot::channel();
+        let (tell, now) = oneshot::channel();
+        tokio::spawn(self.mind(ask, tell));
+        Orders { politely, now }
+    }
+
+    async fn mind(self, mut ask: oneshot::Sender<()>, tell: oneshot::Sender<()>) {
+        let Minder { age, idle, patience, mut draining, revoked, activity } = self;
+        let revoked = async {
+            match revoked {
+                // Dropped unsaid: it cannot be vouched for any more either.
+                Some(revoked) => drop(revoked.await),
+                None => std::future::pending().await,
+            }
+        };
+        let old = sleep_until(Instant::now() + age);
+        tokio::pin!(revoked, old);
+        tokio::select! {
+            () = ask.closed() => return,
+            () = &mut revoked => {
+                tell.send(()).ok();
+                return;
+            }
+            () = &mut old => {}
+            () = is_idle(&activity, idle) => {}
+            // An error: the server is gone, which is the same.
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
+        ask.send(()).ok();
+        let mut tell = tell;
+        tokio::select! {
+            () = tell.closed() => return,
+            () = &mut revoked => {}
+            () = sleep(patience) => {}
+        }
+        tell.send(()).ok();
+    }
+}
+
+/// Completes when no call was begun, and none was under way, for as long as that may be.
+async fn is_idle(activity: &Arc<Activity>, allowed: Option<Duration>) {
+    let Some(allowed) = allowed else { return std::future::pending().await };
+    let mut quiet = 0;
+    let mut seen = activity.begun();
+    // Ours and the connection's; every call under way has one more.
+    let alone = 2;
+    while quiet < LOOKS {
+        sleep(allowed / LOOKS).await;
+        let now = activity.begun();
+        quiet = if now == seen && Arc::strong_count(activity) <= alone { quiet + 1 } else { 0 };
+        seen = now;
+    }
+}
