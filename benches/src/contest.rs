@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::Failure;
 use crate::load::{self, Exchange, Sample, Shape, Target, Times};
+use rolegate_bench::Failure;
 
 /// One of those that are measured beside each other.
 pub(crate) struct Contender<'a> {

@@ -7,13 +7,13 @@ use std::pin::Pin;
 use bytes::Buf as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use rolegate::grpc::pb::{BatchCheckRequest, FilterResourcesRequest};
+use rolegate::grpc::pb::{BatchCheckRequest, CheckStreamRequest, FilterResourcesRequest};
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::pb::echo_server::{Echo, EchoServer};
-use crate::Failure;
+use rolegate_bench::Failure;
 
 #[allow(unreachable_pub, missing_docs, reason = "generated code")]
 pub(crate) mod pb {
@@ -49,11 +49,11 @@ impl Echo for Echoing {
         Ok(Response::new(request.into_inner()))
     }
 
-    type StreamStream = Pin<Box<dyn Stream<Item = Result<BatchCheckRequest, Status>> + Send>>;
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<CheckStreamRequest, Status>> + Send>>;
 
     async fn stream(
         &self,
-        request: Request<Streaming<BatchCheckRequest>>,
+        request: Request<Streaming<CheckStreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
         Ok(Response::new(Box::pin(request.into_inner().map(|message| message))))
     }

@@ -10,8 +10,8 @@ use cedar_policy::{
 use rolegate::grpc::pb;
 use serde::Serialize;
 
-use crate::Failure;
-use crate::workload::{self, Role};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::{self, Role};
 
 const ROLES: [(Role, &str); 3] =
     [(Role::Agent, "agent"), (Role::Lead, "lead"), (Role::Custom, "custom")];

@@ -1,13 +1,14 @@
 //! The service's library without a server: one tenant with its members, on a database of its own.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rolegate::domain::catalog::Catalog;
+use rolegate::domain::catalog::{Catalog, PermissionIx};
 use rolegate::domain::grant::Grant;
 use rolegate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
-use rolegate::domain::member::MemberStatus;
+use rolegate::domain::member::{MemberStatus, Subject};
 use rolegate::domain::resource::Resource;
 use rolegate::grpc::pb;
 use rolegate::server::Services;
@@ -15,32 +16,39 @@ use rolegate::service::WriteContext;
 use rolegate::service::decide::Question;
 use rolegate::service::roles::RoleDraft;
 use rolegate::service::tenants::NewTenant;
+use rolegate::service::token::Consistency;
 use rolegate::service::upsert::{Batch, BatchMode, Upsert};
-use rolegate::store::{FollowLimits, OpenOptions, SqlStore};
+use rolegate::store::{
+    DecisionSource as _, FollowLimits, Freshness, OpenOptions, RecordedCatalog, SqlStore,
+};
 
 use crate::Failure;
-use crate::workload::{self, CATALOG, Role};
+use crate::workload::{self, Asked, CATALOG, People, Random, Role};
 
+/// Of the tenant that decisions are measured with.
+pub const MEMBERS: usize = 100;
+/// How many different questions about them.
+pub const QUESTIONS: usize = 1_024;
 /// The most members in one batch.
 const BATCH: usize = 10_000;
 
 /// See the module.
-pub(crate) struct Desk {
-    pub(crate) store: SqlStore,
-    pub(crate) services: Services,
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) tenant: TenantId,
+pub struct Desk {
+    pub store: SqlStore,
+    pub services: Services,
+    pub catalog: Arc<Catalog>,
+    pub tenant: TenantId,
 }
 
 impl Desk {
     /// Makes the tenant with the number 0 and its members, in a new database.
-    pub(crate) async fn new(database: &Path, members: usize) -> Result<Self, Failure> {
+    pub async fn new(database: &Path, members: usize) -> Result<Self, Failure> {
         let options = OpenOptions::new(format!("sqlite:{}", database.display()));
         let store = SqlStore::open(&options).await?;
         let source = workload::catalog();
         let catalog = Catalog::parse(&source).map_err(|problems| problems.to_string())?;
         let catalog = Arc::new(catalog);
-        let recorded = rolegate::store::RecordedCatalog {
+        let recorded = RecordedCatalog {
             reference: catalog.reference().clone(),
             hash: catalog.hash().to_owned(),
             source,
@@ -110,8 +118,52 @@ impl Desk {
     }
 }
 
+/// Everything that a decision needs, at hand.
+pub struct Ready {
+    pub desk: Desk,
+    pub asked: Vec<Asked>,
+    pub questions: Vec<Question>,
+    permissions: Vec<PermissionIx>,
+    subjects: Vec<Arc<Subject>>,
+}
+
+impl Ready {
+    pub async fn new(directory: &Path) -> Result<Self, Failure> {
+        let desk = Desk::new(&directory.join("process.db"), MEMBERS).await?;
+        let people = People { first: 0, tenants: 1, members: MEMBERS };
+        let mut random = Random(4);
+        let asked: Vec<_> = (0..QUESTIONS).map(|_| people.question(&mut random)).collect();
+        let questions: Vec<_> =
+            asked.iter().map(|asked| question(&asked.item)).collect::<Result<_, _>>()?;
+        let members: Vec<MemberId> = questions.iter().map(|one| one.member.clone()).collect();
+        let view = desk.store.view(&desk.tenant, &members, Freshness::FullyConsistent).await?;
+        let by_id: HashMap<_, _> = view.ok_or("no tenant")?.members.into_iter().collect();
+        let subjects = members.iter().map(|id| by_id.get(id).cloned().ok_or("no member"));
+        let permissions = questions.iter().map(|one| desk.catalog.find(&one.permission));
+        let permissions = permissions.collect::<Option<Vec<_>>>().ok_or("no permission")?;
+        let subjects = subjects.collect::<Result<Vec<_>, _>>()?;
+        Ok(Ready { desk, asked, questions, permissions, subjects })
+    }
+
+    /// The decision alone.
+    pub fn decide(&self, place: usize) -> bool {
+        let resource = self.questions[place].resource.as_ref();
+        let subject = &self.subjects[place];
+        subject.decide(&self.desk.catalog, self.permissions[place], resource).is_allowed()
+    }
+
+    /// From the cache, with the state it was decided at.
+    pub async fn check(&self, place: usize) -> Result<bool, Failure> {
+        let decisions = &self.desk.services.decisions;
+        let question = &self.questions[place];
+        let answer =
+            decisions.check(&self.desk.tenant, question, &Consistency::MinimizeLatency).await?;
+        Ok(answer.value.is_allowed())
+    }
+}
+
 /// As the domain has it.
-pub(crate) fn question(item: &pb::CheckItem) -> Result<Question, Failure> {
+pub fn question(item: &pb::CheckItem) -> Result<Question, Failure> {
     let ids = |list: &Option<pb::IdList>| list.clone().unwrap_or_default().ids;
     let resource = item.resource.clone().unwrap_or_default();
     let members = ids(&resource.assignees);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::Failure;
+use rolegate_bench::Failure;
 
 /// Where servers run, and where the load comes from.
 pub(crate) const SERVER_CORE: usize = 0;

@@ -8,11 +8,9 @@
 #[path = "../../src/cli/mod.rs"]
 mod cli;
 mod contest;
-mod count;
 mod echo;
 #[cfg(feature = "engines")]
 mod engines;
-mod inprocess;
 mod load;
 mod machine;
 mod plot;
@@ -22,18 +20,12 @@ mod run;
 mod servers;
 mod setup;
 mod table;
-mod workload;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// What ends a measurement: a sentence for whoever runs it.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+use rolegate_bench::Failure;
 
 /// What a check costs.
 #[derive(Debug, Parser)]
@@ -46,8 +38,6 @@ struct Bench {
 enum Command {
     /// Measure, and write the table and the plot.
     Run(run::RunArgs),
-    /// Do a part of the hot path so often, for a tool that counts instructions.
-    Count(count::CountArgs),
     /// Serve an echo as tonic does by default.
     EchoDefault(EchoArgs),
     /// Serve an echo as fast as tonic goes.
@@ -72,7 +62,6 @@ fn main() -> ExitCode {
     }
     let done = pinned.and_then(|()| match Bench::parse().command {
         Command::Run(args) => run::run(&args),
-        Command::Count(args) => count::count(&args),
         Command::EchoDefault(EchoArgs { address, reply }) => echo::default(address, reply),
         Command::EchoTuned(EchoArgs { address, reply }) => echo::tuned(address, reply),
     });

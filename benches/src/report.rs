@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
 use crate::table::{self, Row};
 use crate::{machine, plot};
+use rolegate_bench::Failure;
 
 const BEGIN: &str = "<!-- figures: written by .ci/bench -->";
 const END: &str = "<!-- end of figures -->";

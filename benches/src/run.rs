@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use crate::Failure;
 use crate::contest::Rounds;
 use crate::machine::{self, LOAD_CORE};
 use crate::rows::{self, Scene};
 use crate::setup::Place;
 use crate::{report, table};
+use rolegate_bench::Failure;
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,8 @@ enum Part {
     Check,
     /// How long callers of Check wait at a fixed rate.
     Waits,
+    /// CheckStream.
+    Stream,
     /// BatchCheck.
     Batch,
     /// FilterResources.
@@ -71,6 +73,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     if wanted(Part::Waits) {
         rows.extend(rows::unary::waits(&scene)?);
+    }
+    if wanted(Part::Stream) {
+        rows.extend(rows::stream::stream(&scene)?);
     }
     if wanted(Part::Batch) {
         rows.extend(rows::bulk::batch(&scene)?);

@@ -9,8 +9,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Failure;
 use crate::machine::{self, CORE_VARIABLE, SERVER_CORE};
+use rolegate_bench::Failure;
 
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);

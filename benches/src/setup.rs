@@ -15,9 +15,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::Failure;
 use crate::servers::Server;
-use crate::workload::{self, CATALOG, People, Role};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::{self, CATALOG, People, Role};
 
 /// The most members in one batch.
 const BATCH: usize = 10_000;
@@ -147,9 +147,10 @@ impl Clients {
 
     /// Makes a custom role, and gives its id.
     pub(crate) async fn make_role(&mut self, tenant: usize, name: &str) -> Result<String, Failure> {
-        let grants = Role::Custom
-            .grants()
-            .map(|(permission, scope)| pb::Grant { permission, scope: scope.unwrap_or_default().to_owned() });
+        let grants = Role::Custom.grants().map(|(permission, scope)| pb::Grant {
+            permission,
+            scope: scope.unwrap_or_default().to_owned(),
+        });
         let request = pb::CreateRoleRequest {
             tenant_id: workload::tenant(tenant),
             name: name.to_owned(),

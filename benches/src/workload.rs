@@ -4,8 +4,10 @@
 use prost::Message;
 use rolegate::grpc::pb;
 
+/// The method that most is about.
+pub const CHECK: &str = "/rolegate.v1.AuthzService/Check";
 /// The catalog's id.
-pub(crate) const CATALOG: &str = "bench";
+pub const CATALOG: &str = "bench";
 /// Sections of the catalog.
 const THINGS: [&str; 10] = [
     "ticket",
@@ -28,7 +30,7 @@ const TEAMS: usize = 20;
 
 /// The catalog: permissions at three scopes and some without, with requirements, as a helpdesk has
 /// them.
-pub(crate) fn catalog() -> String {
+pub fn catalog() -> String {
     let mut text = format!(
         r#"id = "{CATALOG}"
 version = 1
@@ -101,7 +103,7 @@ impl Scope {
 
 /// The roles that members hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// A default role of the catalog.
     Agent,
     /// Another.
@@ -128,7 +130,7 @@ impl Role {
     }
 
     /// Permissions with their scopes, where they have scopes.
-    pub(crate) fn grants(self) -> impl Iterator<Item = (String, Option<&'static str>)> {
+    pub fn grants(self) -> impl Iterator<Item = (String, Option<&'static str>)> {
         let all = THINGS.iter().flat_map(|thing| ACTIONS.iter().map(move |action| (thing, action)));
         all.filter_map(move |(thing, action)| {
             let scope = self.scope(thing, action)?;
@@ -137,7 +139,7 @@ impl Role {
     }
 
     /// Of a role of the catalog.
-    pub(crate) fn default_id(self) -> &'static str {
+    pub fn default_id(self) -> &'static str {
         match self {
             Role::Agent | Role::Custom => "agent",
             Role::Lead => "lead",
@@ -145,13 +147,13 @@ impl Role {
     }
 
     /// What a member's number says.
-    pub(crate) fn of(member: usize) -> Self {
+    pub fn of(member: usize) -> Self {
         [Role::Agent, Role::Agent, Role::Custom, Role::Lead][member % 4]
     }
 }
 
 /// Of one kind and number, 36 bytes like a UUID, always the same and in no order.
-pub(crate) fn id(kind: u64, group: usize, number: usize) -> String {
+pub fn id(kind: u64, group: usize, number: usize) -> String {
     let mut random = Random(kind << 56 ^ (group as u64) << 32 ^ number as u64);
     let (high, low) = (random.next(), random.next());
     format!(
@@ -164,11 +166,11 @@ pub(crate) fn id(kind: u64, group: usize, number: usize) -> String {
     )
 }
 
-pub(crate) fn tenant(number: usize) -> String {
+pub fn tenant(number: usize) -> String {
     id(1, 0, number)
 }
 
-pub(crate) fn member(tenant: usize, number: usize) -> String {
+pub fn member(tenant: usize, number: usize) -> String {
     id(2, tenant, number)
 }
 
@@ -177,23 +179,23 @@ fn team(tenant: usize, number: usize) -> String {
 }
 
 /// The teams of a member.
-pub(crate) fn teams(tenant: usize, member: usize) -> Vec<String> {
+pub fn teams(tenant: usize, member: usize) -> Vec<String> {
     vec![team(tenant, member), team(tenant, member + 7)]
 }
 
 /// Random numbers that are always the same ones (splitmix64).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Random(pub(crate) u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     }
 
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 }
@@ -231,33 +233,33 @@ impl Stand {
 
 /// Tenants of so many members.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct People {
+pub struct People {
     /// The number of the first tenant.
-    pub(crate) first: usize,
+    pub first: usize,
     /// How many.
-    pub(crate) tenants: usize,
+    pub tenants: usize,
     /// Of each.
-    pub(crate) members: usize,
+    pub members: usize,
 }
 
 /// A question and whether it is allowed.
-pub(crate) struct Asked {
-    pub(crate) tenant: usize,
-    pub(crate) member: usize,
-    pub(crate) item: pb::CheckItem,
-    pub(crate) allowed: bool,
+pub struct Asked {
+    pub tenant: usize,
+    pub member: usize,
+    pub item: pb::CheckItem,
+    pub allowed: bool,
 }
 
 impl People {
     /// A question to which the answer is known.
-    pub(crate) fn question(&self, random: &mut Random) -> Asked {
+    pub fn question(&self, random: &mut Random) -> Asked {
         let tenant = self.first + random.below(self.tenants);
         let member = random.below(self.members);
         self.question_of(tenant, member, random)
     }
 
     /// Of one member.
-    pub(crate) fn question_of(&self, tenant: usize, member: usize, random: &mut Random) -> Asked {
+    pub fn question_of(&self, tenant: usize, member: usize, random: &mut Random) -> Asked {
         let thing = THINGS[random.below(THINGS.len())];
         let action = ACTIONS[random.below(ACTIONS.len())];
         let (resource, stand) = resource(tenant, member, random);
@@ -274,11 +276,7 @@ impl People {
     }
 
     /// A batch about members of one tenant, and whether each item is allowed.
-    pub(crate) fn batch(
-        &self,
-        items: usize,
-        random: &mut Random,
-    ) -> (pb::BatchCheckRequest, Vec<bool>) {
+    pub fn batch(&self, items: usize, random: &mut Random) -> (pb::BatchCheckRequest, Vec<bool>) {
         let tenant = self.first + random.below(self.tenants);
         let (mut list, mut allowed) = (Vec::new(), Vec::new());
         for _ in 0..items {
@@ -295,8 +293,28 @@ impl People {
         (request, allowed)
     }
 
+    /// The same for a stream, with correlation ids from `first` on.
+    pub fn stream_batch(
+        &self,
+        items: usize,
+        first: u64,
+        random: &mut Random,
+    ) -> (pb::CheckStreamRequest, Vec<bool>) {
+        let (batch, allowed) = self.batch(items, random);
+        let items = batch.items.into_iter().zip(first..).map(|(item, correlation_id)| {
+            let pb::CheckItem { member_id, permission, resource } = item;
+            pb::CheckStreamItem { correlation_id, member_id, permission, resource }
+        });
+        let request = pb::CheckStreamRequest {
+            tenant_id: batch.tenant_id,
+            items: items.collect(),
+            consistency: None,
+        };
+        (request, allowed)
+    }
+
     /// A list of candidates of one agent, and which of them it may see.
-    pub(crate) fn list(
+    pub fn list(
         &self,
         length: usize,
         random: &mut Random,
@@ -326,7 +344,7 @@ impl People {
 
 impl Asked {
     /// As a call of its own.
-    pub(crate) fn check(&self) -> pb::CheckRequest {
+    pub fn check(&self) -> pb::CheckRequest {
         let pb::CheckItem { member_id, permission, resource } = self.item.clone();
         pb::CheckRequest {
             tenant_id: tenant(self.tenant),
@@ -339,7 +357,7 @@ impl Asked {
 }
 
 /// A message as it goes over the wire, with its gRPC head.
-pub(crate) fn framed(message: &impl Message) -> Vec<u8> {
+pub fn framed(message: &impl Message) -> Vec<u8> {
     let length = message.encoded_len();
     let mut framed = Vec::with_capacity(length + 5);
     framed.push(0);

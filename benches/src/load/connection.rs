@@ -7,7 +7,7 @@ use super::frames::{
 };
 use super::wire::{Input, Wire};
 use super::{Calls, Target};
-use crate::Failure;
+use rolegate_bench::Failure;
 
 /// Windows are opened again when so much has come.
 const LOW_WINDOW: u32 = 1 << 30;

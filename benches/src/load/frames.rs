@@ -3,7 +3,7 @@
 
 use fluke_hpack::Decoder;
 
-use crate::Failure;
+use rolegate_bench::Failure;
 
 /// What a connection begins with, before its settings.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

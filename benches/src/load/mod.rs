@@ -21,7 +21,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConfig;
 
 use self::connection::{Asked, Connection};
-use crate::Failure;
+use rolegate_bench::Failure;
 
 /// How long an answer may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::Failure;
+use rolegate_bench::Failure;
 
 pub(super) struct Wire {
     pub(super) socket: TcpStream,

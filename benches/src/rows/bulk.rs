@@ -5,11 +5,11 @@ use rolegate::grpc::pb;
 
 use super::unary::micros;
 use super::{PEOPLE, Scene, learn};
-use crate::Failure;
 use crate::contest::{self, Contender, Outcome};
 use crate::load::{Exchange, Shape};
 use crate::table::{Figure, Row};
-use crate::workload::{Random, framed};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::{Random, framed};
 
 /// Checks in a batch.
 const ITEMS: usize = 100;

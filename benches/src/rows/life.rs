@@ -6,14 +6,14 @@ use prost::Message as _;
 use rolegate::grpc::pb;
 use rolegate::grpc::pb::consistency::Requirement;
 
-use super::{CHECK, PEOPLE, Scene, learn};
-use crate::Failure;
+use super::{PEOPLE, Scene, learn};
 use crate::contest::{self, Contender, Outcome, Rounds, median};
 use crate::load::{self, Calls, Exchange, Shape, Target};
 use crate::machine;
 use crate::setup::{Clients, Place};
 use crate::table::{Figure, Row, number};
-use crate::workload::{self, People, Random, Role, framed};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::{self, CHECK, People, Random, Role, framed};
 
 /// Members whose memory is measured.
 const MEMBERS: People = People { first: 1_000, tenants: 10, members: 10_000 };

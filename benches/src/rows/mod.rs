@@ -3,6 +3,7 @@
 pub(crate) mod bulk;
 pub(crate) mod life;
 pub(crate) mod process;
+pub(crate) mod stream;
 pub(crate) mod unary;
 
 use std::sync::Arc;
@@ -12,19 +13,17 @@ use rolegate::grpc::pb;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::Failure;
 use crate::contest::Rounds;
 use crate::load::{self, Calls, Exchange, Shape, Target};
 use crate::servers::Server;
 use crate::setup::{Clients, Place};
-use crate::workload::{People, Random, framed};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::{CHECK, People, Random, framed};
 
 /// Who is asked about: 100 tenants of 100 members.
 pub(crate) const PEOPLE: People = People { first: 0, tenants: 100, members: 100 };
 /// How many different questions are asked.
 const QUESTIONS: usize = 8_192;
-/// The method that most rows are about.
-pub(crate) const CHECK: &str = "/rolegate.v1.AuthzService/Check";
 
 /// The servers, side by side on one core, with a warm cache and questions to ask.
 pub(crate) struct Scene {

@@ -1,74 +1,20 @@
 //! In process: the decision alone, a member that is cached, and one that is not.
 
-use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
-use rolegate::domain::catalog::PermissionIx;
-use rolegate::domain::ids::MemberId;
-use rolegate::domain::member::Subject;
-use rolegate::service::decide::Question;
 use rolegate::service::token::Consistency;
-use rolegate::store::{DecisionSource as _, Freshness};
 use sqlx::Row as _;
 
-use crate::Failure;
-use crate::contest::{Rounds, median, ratio};
-use crate::inprocess::{self, Desk};
-use crate::table::{Figure, Row, number};
-use crate::workload::{Asked, People, Random};
+use rolegate_bench::Failure;
+use rolegate_bench::inprocess::{self, Desk, MEMBERS, QUESTIONS, Ready};
+use rolegate_bench::workload::{Asked, People, Random};
 
-/// One tenant.
-const MEMBERS: usize = 100;
-/// Different questions.
-const QUESTIONS: usize = 1_024;
+use crate::contest::{Rounds, median, ratio};
+use crate::table::{Figure, Row, number};
+
 /// Members that nobody has asked about.
 const STRANGERS: usize = 20_000;
-
-/// Everything that a decision needs, at hand.
-pub(crate) struct Ready {
-    pub(crate) desk: Desk,
-    pub(crate) asked: Vec<Asked>,
-    pub(crate) questions: Vec<Question>,
-    permissions: Vec<PermissionIx>,
-    subjects: Vec<Arc<Subject>>,
-}
-
-impl Ready {
-    pub(crate) async fn new(directory: &std::path::Path) -> Result<Self, Failure> {
-        let desk = Desk::new(&directory.join("process.db"), MEMBERS).await?;
-        let people = People { first: 0, tenants: 1, members: MEMBERS };
-        let mut random = Random(4);
-        let asked: Vec<_> = (0..QUESTIONS).map(|_| people.question(&mut random)).collect();
-        let questions: Vec<_> =
-            asked.iter().map(|asked| inprocess::question(&asked.item)).collect::<Result<_, _>>()?;
-        let members: Vec<MemberId> = questions.iter().map(|one| one.member.clone()).collect();
-        let view = desk.store.view(&desk.tenant, &members, Freshness::FullyConsistent).await?;
-        let by_id: HashMap<_, _> = view.ok_or("no tenant")?.members.into_iter().collect();
-        let subjects = members.iter().map(|id| by_id.get(id).cloned().ok_or("no member"));
-        let permissions = questions.iter().map(|one| desk.catalog.find(&one.permission));
-        let permissions = permissions.collect::<Option<Vec<_>>>().ok_or("no permission")?;
-        let subjects = subjects.collect::<Result<Vec<_>, _>>()?;
-        Ok(Ready { desk, asked, questions, permissions, subjects })
-    }
-
-    /// The decision alone.
-    pub(crate) fn decide(&self, place: usize) -> bool {
-        let resource = self.questions[place].resource.as_ref();
-        let subject = &self.subjects[place];
-        subject.decide(&self.desk.catalog, self.permissions[place], resource).is_allowed()
-    }
-
-    /// From the cache, with the state it was decided at.
-    pub(crate) async fn check(&self, place: usize) -> Result<bool, Failure> {
-        let decisions = &self.desk.services.decisions;
-        let question = &self.questions[place];
-        let answer =
-            decisions.check(&self.desk.tenant, question, &Consistency::MinimizeLatency).await?;
-        Ok(answer.value.is_allowed())
-    }
-}
 
 /// Nanoseconds each, over so many, from a start that is not always the same.
 fn timed(count: usize, mut one: impl FnMut(usize) -> Result<(), Failure>) -> Result<f64, Failure> {

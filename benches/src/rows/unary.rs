@@ -1,11 +1,12 @@
 //! One question a call.
 
-use super::{CHECK, Scene};
-use crate::Failure;
+use super::Scene;
 use crate::contest::{self, Contender, Outcome};
 use crate::load::{Exchange, Shape, Target};
 use crate::servers::Server;
 use crate::table::{Figure, Row, number};
+use rolegate_bench::Failure;
+use rolegate_bench::workload::CHECK;
 
 const ECHO: &str = "/bench.Echo/Payload";
 /// Questions a second for how long callers wait: well below what the slowest carries.

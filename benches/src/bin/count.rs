@@ -5,21 +5,20 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use http_body_util::{BodyExt as _, Full};
 use rolegate::grpc::{AuthzApi, AuthzServiceServer};
 use rolegate::service::caller::Caller;
 use rolegate::service::watch::{WatchLimits, Watches};
 use tower::ServiceExt as _;
 
-use crate::Failure;
-use crate::rows::CHECK;
-use crate::rows::process::Ready;
-use crate::workload::framed;
+use rolegate_bench::Failure;
+use rolegate_bench::inprocess::Ready;
+use rolegate_bench::workload::{CHECK, framed};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Case {
+enum Case {
     /// The decision, with everything that it takes at hand.
     Decision,
     /// A question to the service about a member that is cached.
@@ -29,16 +28,16 @@ pub(crate) enum Case {
 }
 
 /// What to count.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CountArgs {
+#[derive(Debug, Parser)]
+struct Count {
     /// Which part of the hot path.
     case: Case,
     /// How often.
     times: usize,
 }
 
-/// Does it so often.
-pub(crate) fn count(args: &CountArgs) -> Result<(), Failure> {
+fn main() -> Result<(), Failure> {
+    let args = Count::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let directory = tempfile::tempdir()?;
     runtime.block_on(async {
