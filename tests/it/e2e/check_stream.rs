@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
-use super::callers::setup::{Place, eventually, hash, metric};
+use super::callers::setup::{Place, eventually, hash, metric, tokened};
 use super::process::{Clients, Server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,10 +25,11 @@ struct Stream {
 
 async fn open(clients: &Clients, token: Option<&str>) -> Stream {
     let (questions, receiver) = mpsc::channel(10_000);
-    let mut request = Request::new(ReceiverStream::new(receiver));
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    }
+    let questioning = ReceiverStream::new(receiver);
+    let request = match token {
+        Some(token) => tokened(token, questioning),
+        None => Request::new(questioning),
+    };
     let answers = clients.authz.clone().check_stream(request).await.unwrap().into_inner();
     Stream { questions, answers }
 }
@@ -300,9 +301,7 @@ async fn a_stream_does_not_outlive_the_rights_of_its_caller() {
     ]));
     let server = place.start(&[]);
     let clients = clients(place.connect(&server, None).await.unwrap());
-    let mut request = Request::new(acme());
-    request.metadata_mut().insert("authorization", "Bearer admin".parse().unwrap());
-    clients.tenants.clone().create_tenant(request).await.unwrap();
+    clients.tenants.clone().create_tenant(tokened("admin", acme())).await.unwrap();
     let mut streams = Vec::new();
     for name in ["removed", "demoted", "narrowed", "kept"] {
         let mut stream = open(&clients, Some(name)).await;
