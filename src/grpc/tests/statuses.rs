@@ -14,7 +14,7 @@ use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
 use crate::domain::relation::Relation;
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
-use crate::grpc::{item_error, wording};
+use crate::grpc::{item_error, status, wording};
 use crate::service::ServiceError;
 use crate::service::caller::Capability;
 use crate::service::watch::{EndCause, RightsLost, WatchEnd};
@@ -185,8 +185,8 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::CustomRoleLimit { .. } => 20,
         Refusal::CursorExpired(loss) => 21 + *loss as usize,
         Refusal::WatchStreamLimit { per_caller, .. } => 24 + usize::from(*per_caller),
-        Refusal::Actor(refused) => 27 + place_of_actor_refusal(refused),
         Refusal::TenantNotAllowed(_) => 26,
+        Refusal::Actor(refused) => 27 + place_of_actor_refusal(refused),
     }
 }
 
@@ -302,7 +302,16 @@ fn statuses() -> Vec<Status> {
     let refusals = refusals().into_iter().map(Status::from);
     let problems = problems().into_iter().map(of_problem);
     let failures = failures().into_iter().map(Status::from);
-    refusals.chain(problems).chain(failures).chain(watch_ends().map(Status::from)).collect()
+    let ends = watch_ends().map(Status::from).chain(stream_ends());
+    refusals.chain(problems).chain(failures).chain(ends).collect()
+}
+
+fn stream_ends() -> [Status; 3] {
+    [
+        status::stream_draining(),
+        status::stream_rights_lost(RightsLost::Proof),
+        status::stream_rights_lost(RightsLost::Capability(Capability::Check)),
+    ]
 }
 
 fn watch_ends() -> impl Iterator<Item = WatchEnd> {
