@@ -61,12 +61,13 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Call {
         self.0.activity.begin();
-        let answer = if request.uri().path() == CHECK {
-            Answered::Hot(Some(request), Instant::now())
-        } else {
-            self.0.ask(request.map(Message::whole))
-        };
-        Call { answer, answers: Arc::clone(&self.0) }
+        let answers = Arc::clone(&self.0);
+        if request.uri().path() == CHECK {
+            let check = Some((request, Instant::now()));
+            return Call { check, answer: Answered::NotYet, answers };
+        }
+        let answer = self.0.ask(request.map(Message::whole));
+        Call { check: None, answer, answers }
     }
 }
 
@@ -103,13 +104,15 @@ impl Answers {
 
 /// A call until its answer begins. Dropping it ends it.
 pub(super) struct Call {
+    /// A check that was not looked at yet, and when it came.
+    check: Option<(Request<Incoming>, Instant)>,
     answer: Answered,
     answers: Arc<Answers>,
 }
 
 /// Where the answer comes from.
 enum Answered {
-    Hot(Option<Request<Incoming>>, Instant),
+    NotYet,
     Here(Answering),
     Elsewhere(JoinHandle<Answer>),
 }
@@ -118,11 +121,9 @@ impl Future for Call {
     type Output = Result<Response<CallBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Call { answer, answers } = self.get_mut();
-        if let Answered::Hot(request, begun) = answer
-            && let Some(request) = request.take()
-        {
-            match answers.check(request, *begun, context) {
+        let Call { check, answer, answers } = self.get_mut();
+        if let Some((request, begun)) = check.take() {
+            match answers.check(request, begun, context) {
                 Ok(hot) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
                 Err(other) => *answer = other,
             }
@@ -134,8 +135,8 @@ impl Future for Call {
                 // Nobody aborts it but ourselves, when nobody is left to be answered.
                 Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
             },
-            // Answered already.
-            Answered::Hot(..) => return Poll::Pending,
+            // A check that was answered already.
+            Answered::NotYet => return Poll::Pending,
         };
         let body = |body| CallBody::Other { body, _activity: Arc::clone(&answers.activity) };
         Poll::Ready(answered.map(|answer| answer.map(body)))
