@@ -3,6 +3,7 @@
 pub(crate) mod bulk;
 pub(crate) mod life;
 pub(crate) mod process;
+pub(crate) mod scale;
 pub(crate) mod stream;
 pub(crate) mod unary;
 
