@@ -25,7 +25,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rolegate_bench::Failure;
 
 /// What a check costs.
 #[derive(Debug, Parser)]

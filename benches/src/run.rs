@@ -34,6 +34,8 @@ enum Part {
     Start,
     /// What cached members and roles take.
     Memory,
+    /// A hundred times as many tenants: takes some minutes, so only when asked for.
+    Scale,
 }
 
 /// What to measure.
@@ -42,6 +44,9 @@ pub(crate) struct RunArgs {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Everything, and what it costs with a hundred times as many tenants.
+    #[arg(long)]
+    scale: bool,
     /// Another program to serve by than this one, such as target/release/rolegate: for a first look,
     /// for it is not built like the others.
     #[arg(long, value_name = "FILE")]
@@ -97,6 +102,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     if wanted(Part::Memory) {
         rows.extend(rows::life::memory(&scene.place)?);
+    }
+    if args.only.contains(&Part::Scale) || args.scale {
+        rows.extend(rows::scale::scale(&scene.place, rounds)?);
     }
     println!("\n{}", table::markdown(&rows));
     if args.only.is_empty() && args.rolegate.is_none() {

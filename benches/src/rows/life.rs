@@ -142,7 +142,7 @@ pub(crate) fn start(place: &Place, rounds: Rounds) -> Result<Vec<Row>, Failure> 
 /// What cached members and roles take.
 pub(crate) fn memory(place: &Place) -> Result<Vec<Row>, Failure> {
     println!("memory");
-    let server = place.serve("memory", "memory.db", &["--database-connections", "1"])?;
+    let server = place.serve("memory", "memory.db", &["--database-connections", "2"])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tenant = MEMBERS.first + MEMBERS.tenants;
     let (few, many) = (tenant, tenant + 1);
@@ -163,7 +163,7 @@ pub(crate) fn memory(place: &Place) -> Result<Vec<Row>, Failure> {
     })?;
     drop(server);
     // Another process: nothing of the set-up is in its memory.
-    let server = place.serve("memory", "memory.db", &["--database-connections", "1"])?;
+    let server = place.serve("memory", "memory.db", &["--database-connections", "2"])?;
     let grown = |people: People| -> Result<f64, Failure> {
         let target = target(place, &server);
         let all = |consistency: Option<pb::Consistency>| {

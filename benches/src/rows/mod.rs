@@ -3,6 +3,7 @@
 pub(crate) mod bulk;
 pub(crate) mod life;
 pub(crate) mod process;
+pub(crate) mod scale;
 pub(crate) mod stream;
 pub(crate) mod unary;
 
@@ -63,6 +64,14 @@ impl Scene {
             calls: Calls::Unary,
         };
         let questions: Vec<_> = asked.iter().map(|asked| framed(&asked.check())).collect();
+        // Nobody is asked about for the first time while it counts.
+        let mut everyone = Vec::new();
+        for tenant in 0..PEOPLE.tenants {
+            for member in 0..PEOPLE.members {
+                everyone.push(framed(&PEOPLE.question_of(tenant, member, &mut random).check()));
+            }
+        }
+        load::ask(&target(&plain, None), Shape::closed(4, 8), &everyone)?;
         let expected: Vec<_> = asked.iter().map(|asked| asked.allowed).collect();
         let checks = learn(&target(&plain, None), &questions, |place, answer| {
             let answer = pb::CheckResponse::decode(answer)?;
