@@ -4,6 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
 use super::counts::{DecisionCounts, Tally};
 use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
 use super::error::ServiceError;
@@ -18,7 +21,7 @@ use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
 use crate::domain::resource::{Attribute, Attributes, Described, Resource};
-use crate::store::{DecisionSource, Freshness, MemberView, TenantView};
+use crate::store::{DecisionSource, Freshness, MemberView, StoreError, TenantView};
 
 /// The most questions, or candidate resources, in one call.
 pub const MAX_BATCH: usize = 10_000;
@@ -116,6 +119,9 @@ pub struct Decisions<S> {
     tokens: Tokens,
     counts: Arc<DecisionCounts>,
     log: Option<Arc<DecisionLog>>,
+    /// Where to wait for the source: connections to a database belong to the runtime they were made
+    /// on, and calls come from several.
+    loads_on: Option<Handle>,
 }
 
 /// Clones share the source, which need not be one that can be cloned.
@@ -126,15 +132,18 @@ impl<S> Clone for Decisions<S> {
             tokens: self.tokens.clone(),
             counts: Arc::clone(&self.counts),
             log: self.log.clone(),
+            loads_on: self.loads_on.clone(),
         }
     }
 }
 
 impl<S: DecisionSource> Decisions<S> {
-    /// Decides from this source.
+    /// Decides from this source. What is not at hand is waited for on the runtime that this is called
+    /// in, if any.
     #[must_use]
     pub fn new(source: Arc<S>, tokens: Tokens) -> Self {
-        Decisions { source, tokens, counts: Arc::default(), log: None }
+        let loads_on = Handle::try_current().ok();
+        Decisions { source, tokens, counts: Arc::default(), log: None, loads_on }
     }
 
     /// Records decisions in this log from now on.
@@ -507,7 +516,13 @@ impl<S: DecisionSource> Decisions<S> {
         members: &[MemberId],
         freshness: Freshness,
     ) -> Result<Option<TenantView>, ServiceError> {
-        let view = self.source.view(tenant, members, freshness).await?;
+        let (source, tenant) = (Arc::clone(&self.source), tenant.clone());
+        let members = members.to_vec();
+        let load = async move { source.view(&tenant, &members, freshness).await };
+        let view = match &self.loads_on {
+            Some(runtime) => elsewhere(runtime, load).await?,
+            None => load.await?,
+        };
         if let (Some(view), Freshness::AtLeast(wanted)) = (&view, freshness)
             && view.state.revision() < wanted
         {
@@ -534,6 +549,26 @@ impl<S: DecisionSource> Decisions<S> {
             token: Some(self.token(tenant.as_str(), view).to_owned()),
             stale_since: view.stale_since,
         }
+    }
+}
+
+/// Waits for what a runtime does, and ends it when nobody waits any more.
+async fn elsewhere<T: Send + 'static>(
+    runtime: &Handle,
+    load: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, ServiceError> {
+    let mut task = AbortOnDrop(runtime.spawn(load));
+    let loaded = (&mut task.0).await;
+    Ok(loaded
+        .map_err(|error| ServiceError::Internal(format!("a load ended by itself: {error}")))??)
+}
+
+/// A task that ends when it is dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
