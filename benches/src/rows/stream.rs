@@ -6,7 +6,7 @@ use rolegate_bench::Failure;
 use rolegate_bench::workload::{CHECK, Random, framed};
 
 use super::unary::micros;
-use super::{PEOPLE, Scene, learn};
+use super::{PEOPLE, Scene, learn_in};
 use crate::contest::{self, Contender, Outcome};
 use crate::load::{Calls, Exchange, Shape, Target};
 use crate::table::{Figure, Row};
@@ -99,8 +99,9 @@ fn questions(target: &Target<'_>, items: usize, count: usize) -> Result<Vec<Exch
                     if (decision.verdict() == pb::Verdict::Allowed) == *want);
                 verdict && got.correlation_id == item.correlation_id
             });
-        if alike { Ok(()) } else { Err("others".into()) }
+        if alike { Ok(()) } else { Err(format!("{answer:?}").into()) }
     };
-    // All members are cached by now, so each message has one answer, in the order of the questions.
-    learn(target, &questions, check)
+    // One by one: what has to ask the database is answered out of order. From then on everything is at
+    // hand, so each message has one answer, in the order of the questions.
+    learn_in(Shape::closed(1, 1), target, &questions, check)
 }
