@@ -99,7 +99,7 @@ impl Socketless {
         let token = "a-token-of-some-length-that-nobody-else-has";
         let hash: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
         let callers = format!(
-            "[[callers]]\nname = \"bench\"\ncapabilities = [\"check\"]\n\
+            "[[caller]]\nname = \"bench\"\ncapabilities = [\"check\"]\n\
              token_sha256 = [\"{hash}\"]\n"
         );
         let callers = CallersFile::parse(&callers).map_err(|wrong| format!("{wrong:?}"))?;
