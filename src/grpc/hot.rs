@@ -2,7 +2,7 @@
 //! with bytes, by the thread that read them.
 //!
 //! It answers only where it is certain of everything: a caller that this connection was recognized
-//! for, who may ask; a message that [`wire`] understands; a tenant that the caller sees; a decision
+//! for, who may ask; a message that `wire` understands; a tenant that the caller sees; a decision
 //! that is at hand. Whatever else comes is not judged here but left to the [`api`](super::api), with
 //! all its rules and texts. So there is one place that refuses, and this one can only agree with it.
 //!

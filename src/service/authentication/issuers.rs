@@ -7,7 +7,7 @@ use super::jwt::{self, Algorithm};
 use crate::domain::document::{Fields, Word};
 
 /// How far the clocks of an issuer and of this server may be apart when the file does not say.
-const LEEWAY_SECONDS: u32 = 30;
+pub(super) const LEEWAY_SECONDS: u32 = 30;
 /// The most that the file may say.
 const MAX_LEEWAY_SECONDS: u32 = 300;
 

@@ -13,6 +13,7 @@ use ring::signature::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::issuers::LEEWAY_SECONDS;
 use super::*;
 
 /// The modulus of the RSA key beside this file.
@@ -343,6 +344,35 @@ fn other_keys_count_as_soon_as_they_are_there() {
     let stores = file.key_stores(&known.key_stores());
     known.replace(file, &stores);
     assert_eq!(asked(&known, None, &[&new]), Err("jwt_of_nobody"));
+}
+
+#[test]
+fn what_was_recognized_holds_no_longer_than_its_proof() {
+    let (known, corp, _) = with_issuers();
+    let bearer = |changes: &Value| {
+        let header = json!({"alg": "ES256", "kid": "ec"});
+        format!("Bearer {}", corp.token(&header, &claims(changes)))
+    };
+    let recognize = |bearer: &str| known.recognize(None, [bearer.as_bytes()]).unwrap();
+    let lasting = recognize(&bearer(&json!({})));
+    let ending =
+        recognize(&bearer(&json!({"exp": seconds_from_now(2 - i64::from(LEEWAY_SECONDS))})));
+    assert!(lasting.holds(&known) && ending.holds(&known));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while ending.holds(&known) {
+        assert!(std::time::Instant::now() < until, "a token holds beyond its end");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(lasting.holds(&known));
+    // The same keys again, but who knows.
+    known.key_stores()[0].replace(corp.keys("ec", "rsa"));
+    assert!(!lasting.holds(&known));
+    let lasting = recognize(&bearer(&json!({})));
+    assert!(lasting.holds(&known));
+    let file = CallersFile::parse(ISSUERS).unwrap();
+    let stores = file.key_stores(&known.key_stores());
+    known.replace(file, &stores);
+    assert!(!lasting.holds(&known));
 }
 
 #[tokio::test]

@@ -281,3 +281,26 @@ async fn a_connection_of_age_is_asked_to_end_and_no_call_fails() {
     let away = [7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     assert!(said.windows(away.len()).any(|window| window == away), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_connection_without_a_call_is_asked_to_end_and_one_with_a_stream_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), &["--max-connection-idle", "2", "--request-timeout", "1"]);
+    let mut raw = say(&server, PREFACE).await;
+    let watching = server.channel().await;
+    let mut stream = HealthClient::new(watching.clone())
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    stream.message().await.unwrap();
+    let mut said = Vec::new();
+    tokio::time::timeout(PATIENCE, raw.read_to_end(&mut said)).await.expect("still open").ok();
+    let away = [7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    assert!(said.windows(away.len()).any(|window| window == away), "{said:?}");
+    // It has been open for as long, with a stream that says nothing. Had it been asked to end, its
+    // next call would go over another.
+    check(&watching, None).await.unwrap();
+    assert_eq!(metric(&server, "rolegate_connections ").await, Some(1.0));
+    drop(stream);
+}
