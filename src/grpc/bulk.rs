@@ -18,19 +18,15 @@ use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::check_stream::frames::{begin, end};
+use super::framing::{HEADER, begin, end, only};
 use super::wire::{self, Told};
 use crate::domain::decision::DecisionReason;
-use crate::domain::ids::TenantId;
 use crate::domain::resource::Attributes;
 use crate::service::caller::Caller;
 use crate::service::counts::Tally;
 use crate::service::decide::{AtHand, Decisions, MAX_BATCH};
 use crate::service::decision_log::Asker;
 use crate::store::{DecisionSource, Freshness};
-
-/// The flag and the length that stand before a message.
-const HEADER: usize = 5;
 
 /// A service that answers such calls, in front of one that answers all.
 #[derive(Debug)]
@@ -158,10 +154,7 @@ impl Came {
 
     /// The one message that it is, uncompressed and whole.
     fn message(&self) -> Option<&[u8]> {
-        let (header, message) = self.data.split_first_chunk::<HEADER>()?;
-        let [flag, length @ ..] = *header;
-        let is_one = flag == 0 && u32::from_be_bytes(length) as usize == message.len();
-        (is_one && matches!(self.how, How::Whole)).then_some(message)
+        only(&self.data).filter(|_| matches!(self.how, How::Whole))
     }
 }
 
@@ -287,10 +280,6 @@ impl<S: DecisionSource> Desk<S> {
         if count > MAX_BATCH || !caller.sees_named(tenant) {
             return None;
         }
-        match consistency {
-            wire::Consistency::MinimizeLatency => Some(Freshness::MinimizeLatency),
-            wire::Consistency::FullyConsistent => None,
-            other => self.0.freshness(&TenantId::trusted(tenant), &other.kept()).ok(),
-        }
+        consistency.at_hand(&self.0, tenant)
     }
 }

@@ -13,28 +13,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
+use super::framing::{begin, end, only};
 use super::meter::MethodCounts;
 use super::wire;
-use crate::domain::ids::TenantId;
 use crate::grpc::api::Shared;
 use crate::service::authentication::{Authenticator, Peer, Recognized};
 use crate::service::caller::Capability;
 use crate::service::decide::Decisions;
 use crate::service::decision_log::Asker;
-use crate::store::{DecisionSource, Freshness};
+use crate::store::DecisionSource;
 
 /// The method that this is about.
 pub const CHECK: &str = "/rolegate.v1.AuthzService/Check";
 /// A message that is compressed says so here.
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// Whether it is compressed, and its length, before every message.
-const PREFIX: usize = 1 + 4;
 /// What an answer usually takes.
 const USUAL_ANSWER: usize = 192;
 
@@ -73,7 +71,7 @@ impl<S: DecisionSource> HotChecks<S> {
         if headers.contains_key(ENCODING) {
             return None;
         }
-        let check = wire::Check::read(body(message)?)?;
+        let check = wire::Check::read(only(message)?)?;
         self.for_caller(headers, |recognized| self.decide(recognized, &check))
     }
 
@@ -83,13 +81,7 @@ impl<S: DecisionSource> HotChecks<S> {
             return None;
         }
         let wire::Check { tenant, question, consistency } = check;
-        let freshness = match consistency {
-            wire::Consistency::MinimizeLatency => Freshness::MinimizeLatency,
-            wire::Consistency::AtLeastAsFresh(_) => {
-                self.decisions.freshness(&TenantId::trusted(tenant), &consistency.kept()).ok()?
-            }
-            wire::Consistency::FullyConsistent => return None,
-        };
+        let freshness = consistency.at_hand(&self.decisions, tenant)?;
         let wire::Question { member, permission, resource } = *question;
         let made = self.decisions.check_at_hand(
             tenant,
@@ -104,11 +96,10 @@ impl<S: DecisionSource> HotChecks<S> {
         self.decisions.log_at_hand(asker, None, (tenant, member, permission, named), &made);
 
         let mut answer = BytesMut::with_capacity(USUAL_ANSWER);
-        answer.put_bytes(0, PREFIX);
+        let start = begin(&mut answer);
         let token = self.decisions.token(tenant, &made.view);
         wire::check_response(&mut answer, wire::Told::of(&made), token, made.view.stale_since);
-        let length = u32::try_from(answer.len() - PREFIX).ok()?;
-        answer.get_mut(1..PREFIX)?.copy_from_slice(&length.to_be_bytes());
+        end(&mut answer, start);
         Some(answer.freeze())
     }
 
@@ -158,13 +149,6 @@ fn is_same(known: Option<&HeaderValue>, given: Option<&HeaderValue>) -> bool {
         }
         _ => false,
     }
-}
-
-/// The one message that these bytes are, if it is not compressed.
-fn body(bytes: &[u8]) -> Option<&[u8]> {
-    let (prefix, message) = bytes.split_first_chunk::<PREFIX>()?;
-    let [0, length @ ..] = prefix else { return None };
-    (u32::from_be_bytes(*length) as usize == message.len()).then_some(message)
 }
 
 /// An answer that is there as a whole.

@@ -22,6 +22,7 @@ mod bulk;
 mod check_stream;
 pub mod edge;
 mod fields;
+mod framing;
 pub mod hot;
 mod item_error;
 mod members;

@@ -307,3 +307,45 @@ async fn a_role_edit_leaves_no_member_cold() {
     assert_eq!(after.role_misses - before.role_misses, 1);
     assert_eq!(after.bypasses - before.bypasses, 0);
 }
+
+/// A cold start under load: each member is read once, however many ask about it at the same time, and
+/// nobody's load makes another's go cold again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_ask_for_at_once_is_read_once() {
+    const MEMBERS: usize = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let cached = Arc::new(Cached::new(store.clone(), 64 << 20, unhurried()));
+    assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
+    let tenant = TenantId::trusted("acme");
+    make_tenant(&store, &tenant).await;
+    let custom = RoleId::trusted("r-1");
+    let ids: Vec<MemberId> =
+        (0..MEMBERS).map(|number| MemberId::trusted(&format!("m{number}"))).collect();
+    let members: Vec<Member> =
+        ids.iter().map(|id| Member { id: id.clone(), ..member(&custom) }).collect();
+    let tx = store.write(&tenant).await.unwrap();
+    tx.put_role(&role(&custom, true)).await.unwrap();
+    tx.put_members(&members).await.unwrap();
+    tx.commit(Touched::Tenant, entry()).await.unwrap();
+
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        for id in &ids {
+            let (cached, tenant, id) = (Arc::clone(&cached), tenant.clone(), id.clone());
+            asking.spawn(async move {
+                let only = std::slice::from_ref(&id);
+                let view = cached.view(&tenant, only, Freshness::MinimizeLatency).await;
+                let view = view.unwrap().unwrap();
+                let permission = view.catalog.find(PERMISSION).unwrap();
+                view.members[&id].decide(&view.catalog, permission, None).is_allowed()
+            });
+        }
+    }
+    assert!(asking.join_all().await.into_iter().all(|allowed| allowed));
+    let stats = cached.stats();
+    assert_eq!((stats.member_misses, stats.bypasses), (MEMBERS as u64, 0));
+    for id in &ids {
+        assert!(cached.at_hand(tenant.as_str(), id.as_str(), 0).is_some(), "{id} went cold");
+    }
+}

@@ -6,12 +6,12 @@ use bytes::BytesMut;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::frames::{begin, end, framed};
 use crate::domain::decision::Decision;
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Violation;
 use crate::grpc::edge::malformed;
 use crate::grpc::fields::Fields;
+use crate::grpc::framing::{begin, end, framed};
 use crate::grpc::wire::{self, Told};
 use crate::grpc::{authz, item_error, pb, show, values};
 use crate::service::caller::Caller;

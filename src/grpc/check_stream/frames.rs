@@ -1,12 +1,10 @@
-//! Messages in a body, as gRPC frames them: a flag, a length of four bytes, the message. See
-//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
+//! The messages of a body, as they come.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tonic::{Code, Status};
 
 use crate::grpc::edge::{malformed, too_large};
-
-const HEADER: usize = 5;
+use crate::grpc::framing::HEADER;
 
 /// What came of a body and was not taken yet.
 #[derive(Debug)]
@@ -64,29 +62,6 @@ impl Frames {
         }
         self.current.advance(HEADER);
         Ok(Some(self.current.split_to(length)))
-    }
-}
-
-/// Writes a message with what stands before it.
-pub(super) fn framed(to: &mut BytesMut, message: impl FnOnce(&mut BytesMut)) {
-    let start = begin(to);
-    message(to);
-    end(to, start);
-}
-
-/// Begins a message: where it stands.
-pub(in crate::grpc) fn begin(to: &mut BytesMut) -> usize {
-    let start = to.len();
-    to.put_bytes(0, HEADER);
-    start
-}
-
-/// Ends the message that begins there.
-pub(in crate::grpc) fn end(to: &mut BytesMut, start: usize) {
-    // A response is far below 4 GiB, see `answers`.
-    let length = u32::try_from(to.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
-    if let Some(place) = to.get_mut(start + 1..start + HEADER) {
-        place.copy_from_slice(&length);
     }
 }
 

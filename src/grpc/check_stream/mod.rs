@@ -12,7 +12,7 @@
 
 mod answers;
 mod body;
-pub(super) mod frames;
+mod frames;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! The messages, borrowed from their bytes.
 
 use super::reader::{Fields, Value, once, text};
-use crate::domain::ids::{has_control_character, is_id};
+use crate::domain::ids::{TenantId, has_control_character, is_id};
 use crate::domain::resource::Described;
 use crate::grpc::values::{MAX_IDS, MAX_RESOURCE_ID_BYTES};
+use crate::service::decide::Decisions;
 use crate::service::token;
+use crate::store::{DecisionSource, Freshness};
 
 /// A `CheckRequest`.
 #[derive(Debug, Clone, Copy)]
@@ -249,6 +251,20 @@ impl<'a> Consistency<'a> {
             once(&mut requirement, Some(one))?;
         }
         Some(requirement.unwrap_or_default())
+    }
+
+    /// How fresh an answer must be that is given from what is at hand; none: it must not be, or the
+    /// tokens are not sound.
+    pub(in crate::grpc) fn at_hand<S: DecisionSource>(
+        self,
+        decisions: &Decisions<S>,
+        tenant: &str,
+    ) -> Option<Freshness> {
+        match self {
+            Consistency::MinimizeLatency => Some(Freshness::MinimizeLatency),
+            Consistency::FullyConsistent => None,
+            other => decisions.freshness(&TenantId::trusted(tenant), &other.kept()).ok(),
+        }
     }
 
     /// For the use cases, which keep it.

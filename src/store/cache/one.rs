@@ -50,7 +50,7 @@ impl Cached {
         member: &MemberId,
         wanted: u64,
     ) -> Result<Found, StoreError> {
-        let turn = self.in_time(async { Ok(self.loads.wait(id, member).await) }).await?;
+        let _turn = self.in_time(async { Ok(self.loads.wait(id, member).await) }).await?;
         let wanted_members = std::slice::from_ref(member);
         for _ in 0..ATTEMPTS {
             let ticket = self.guard.begin(id);
@@ -79,7 +79,6 @@ impl Cached {
                 return Ok(Found::View(view));
             }
         }
-        drop(turn);
         Ok(Found::NotHere)
     }
 
