@@ -166,13 +166,9 @@ impl Ready {
     pub fn check_at_hand(&self, place: usize) -> Result<bool, Failure> {
         let Question { member, permission, resource } = &self.questions[place];
         let Desk { services, tenant, .. } = &self.desk;
-        let made = services.decisions.check_at_hand(
-            tenant.as_str(),
-            member.as_str(),
-            permission,
-            resource.as_ref(),
-            Freshness::MinimizeLatency,
-        );
+        let at_hand = services.decisions.at_hand(tenant.as_str(), Freshness::MinimizeLatency);
+        let (member, permission) = (member.as_str().as_bytes(), permission.as_bytes());
+        let made = at_hand.and_then(|tenant| tenant.check(member, permission, resource.as_ref()));
         Ok(made.ok_or("it is not at hand")?.ruling.reason.allows())
     }
 

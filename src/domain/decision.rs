@@ -176,12 +176,21 @@ impl Subject {
         if self.status != MemberStatus::Active {
             return Ruling::denied(DecisionReason::MemberArchived);
         }
-        let granted = self.granted(catalog, permission);
+        // A relation tells all that it implies: where `team` decides, it decides for
+        // `team_unassigned` as well. So what each part is granted is reduced, and nothing else looked
+        // at.
+        let base = catalog.base(permission);
+        let (mut granted, mut telling) = (base, base.reduced());
+        for (_, role) in &self.roles {
+            let reach = role.reach(permission).relations;
+            granted = granted.union(reach);
+            telling = telling.union(reach.reduced());
+        }
         if granted.is_empty() {
             return Ruling::denied(DecisionReason::PermissionNotGranted);
         }
         let relations = match resource {
-            Some(resource) => Relations::between(&self.id, &self.teams, resource),
+            Some(resource) => Relations::among(telling, &self.id, &self.teams, resource),
             None => {
                 let any = RelationSet::EMPTY.with(Relation::Any);
                 Relations { holding: any, possible: any }
@@ -205,8 +214,8 @@ impl Subject {
         let Some(resource) = resource else {
             return Ruling { reason: DecisionReason::ResourceRequired, deciding, missing };
         };
-        // Reduced: what tells whether it is in my team tells all that `team` implies, so the
-        // assignees need not be said as well.
+        // Reduced once more over all roles: whoever can show that it is in my team need not say who
+        // is assigned as well.
         let open = granted.reduced().intersection(relations.possible);
         if open.is_empty() {
             return Ruling { reason: DecisionReason::OutOfScope, deciding, missing };

@@ -44,6 +44,22 @@ pub fn is_id(text: &str) -> bool {
     check(text).is_ok()
 }
 
+/// Whether bytes are a text that can be an id.
+#[must_use]
+pub fn are_id(bytes: &[u8]) -> bool {
+    (1..=MAX_ID_BYTES).contains(&bytes.len())
+        && are_text(bytes, |text| !has_control_character(text))
+}
+
+/// Whether bytes are a text of which this is true. It must be of every text of printable ASCII, for
+/// nearly all are, and that is seen without decoding anything.
+#[inline]
+pub fn are_text(bytes: &[u8], is_sound: impl FnOnce(&str) -> bool) -> bool {
+    let is_printable = |byte: u8| byte.wrapping_sub(b' ') < 0x7f - b' ';
+    bytes.iter().fold(true, |all, byte| all & is_printable(*byte))
+        || std::str::from_utf8(bytes).is_ok_and(is_sound)
+}
+
 /// Whether there is a control character in a text: what [`char::is_control`] says of its characters.
 #[must_use]
 pub fn has_control_character(text: &str) -> bool {

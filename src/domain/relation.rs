@@ -125,14 +125,16 @@ impl RelationSet {
 
     /// The smallest set with the same closure: implied terms dropped.
     #[must_use]
-    pub fn reduced(self) -> Self {
-        self.iter().fold(self, |set, relation| {
-            if set.contains(relation) {
-                RelationSet(set.0 & !(relation.implied().0 & !relation.bit()))
-            } else {
-                set
-            }
-        })
+    pub const fn reduced(self) -> Self {
+        /// What is implied by this one, where it is in the set.
+        const fn implied(set: RelationSet, relation: Relation) -> u16 {
+            if set.contains(relation) { relation.implied().0 & !relation.bit() } else { 0 }
+        }
+        // No other relation implies any.
+        let implied = implied(self, Relation::Any)
+            | implied(self, Relation::Unassigned)
+            | implied(self, Relation::Team);
+        RelationSet(self.0 & !implied)
     }
 
     /// Whether the relation is in the set.
@@ -179,7 +181,12 @@ impl RelationSet {
 
     /// The relations in the fixed order.
     pub fn iter(self) -> impl Iterator<Item = Relation> {
-        Relation::ALL.into_iter().filter(move |relation| self.contains(*relation))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let relation = Relation::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*relation)
+        })
     }
 }
 

@@ -169,32 +169,21 @@ impl Relations {
     /// How a member, known by id and teams, stands to the resource.
     #[must_use]
     pub fn between(member: &MemberId, teams: &[TeamId], resource: &impl Described) -> Self {
-        let me = member.as_str().as_bytes();
-        let is_mine = |team: &[u8]| teams.iter().any(|mine| mine.as_str().as_bytes() == team);
-        let assigned_to_me = resource.assignees().map(|mut ids| ids.any(|id| id == me));
-        let nobody_assigned = resource.assignees().map(|mut ids| ids.next().is_none());
-        let in_my_team = match resource.teams() {
-            Some(mut ids) => Some(ids.any(is_mine)),
-            // Whatever its teams are, none is mine when I am in none.
-            None if teams.is_empty() => Some(false),
-            None => None,
-        };
-        let in_no_team = resource.teams().map(|mut ids| ids.next().is_none());
+        Relations::among(RelationSet::ANY, member, teams, resource)
+    }
 
-        let mut relations = Relations {
-            holding: RelationSet::EMPTY.with(Relation::Any),
-            possible: RelationSet::EMPTY.with(Relation::Any),
-        };
-        for (relation, holds) in [
-            (Relation::Assignee, assigned_to_me),
-            (Relation::Team, in_my_team),
-            (Relation::Unassigned, nobody_assigned),
-            (Relation::TeamUnassigned, both(nobody_assigned, in_my_team)),
-            (Relation::Pool, both(nobody_assigned, in_no_team)),
-            (Relation::Creator, resource.creator().map(|creator| creator == Some(me))),
-            (Relation::Participant, resource.participants().map(|mut ids| ids.any(|id| id == me))),
-            (Relation::Public, resource.public()),
-        ] {
+    /// The same, of these relations and `any` only: no others are looked at.
+    #[must_use]
+    pub fn among(
+        wanted: RelationSet,
+        member: &MemberId,
+        teams: &[TeamId],
+        resource: &impl Described,
+    ) -> Self {
+        let any = RelationSet::EMPTY.with(Relation::Any);
+        let mut relations = Relations { holding: any, possible: any };
+        for relation in wanted.minus(any).iter() {
+            let holds = holds(relation, member, teams, resource);
             if holds == Some(true) {
                 relations.holding = relations.holding.with(relation);
             }
@@ -203,6 +192,36 @@ impl Relations {
             }
         }
         relations
+    }
+}
+
+/// Whether a relation holds; nothing when that takes what was not said.
+fn holds(
+    relation: Relation,
+    member: &MemberId,
+    teams: &[TeamId],
+    resource: &impl Described,
+) -> Option<bool> {
+    let me = member.as_str().as_bytes();
+    let nobody_assigned = || resource.assignees().map(|mut ids| ids.next().is_none());
+    let is_mine = |team: &[u8]| teams.iter().any(|mine| mine.as_str().as_bytes() == team);
+    let in_my_team = || match resource.teams() {
+        Some(mut ids) => Some(ids.any(is_mine)),
+        // Whatever its teams are, none is mine when I am in none.
+        None if teams.is_empty() => Some(false),
+        None => None,
+    };
+    let in_no_team = || resource.teams().map(|mut ids| ids.next().is_none());
+    match relation {
+        Relation::Any => Some(true),
+        Relation::Assignee => resource.assignees().map(|mut ids| ids.any(|id| id == me)),
+        Relation::Team => in_my_team(),
+        Relation::Unassigned => nobody_assigned(),
+        Relation::TeamUnassigned => both(nobody_assigned(), in_my_team()),
+        Relation::Pool => both(nobody_assigned(), in_no_team()),
+        Relation::Creator => resource.creator().map(|creator| creator == Some(me)),
+        Relation::Participant => resource.participants().map(|mut ids| ids.any(|id| id == me)),
+        Relation::Public => resource.public(),
     }
 }
 

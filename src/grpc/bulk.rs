@@ -22,11 +22,15 @@ use super::framing::{HEADER, begin, end, only};
 use super::wire::{self, Told};
 use crate::domain::decision::DecisionReason;
 use crate::domain::resource::Attributes;
+use crate::service::at_hand::{AtHand, Made};
 use crate::service::caller::Caller;
 use crate::service::counts::Tally;
-use crate::service::decide::{AtHand, Decisions, MAX_BATCH};
+use crate::service::decide::{Decisions, MAX_BATCH};
 use crate::service::decision_log::Asker;
-use crate::store::{DecisionSource, Freshness};
+use crate::store::DecisionSource;
+
+/// What the result of an item usually takes, in bytes.
+const USUAL_RESULT: usize = 40;
 
 /// A service that answers such calls, in front of one that answers all.
 #[derive(Debug)]
@@ -195,17 +199,16 @@ impl<S: DecisionSource> Desk<S> {
     /// A `BatchCheckResponse` with what stands before it.
     fn batch(&self, caller: &Caller, message: &[u8]) -> Option<Bytes> {
         let wire::Batch { tenant, items, consistency } = wire::Batch::read(message)?;
-        let freshness = self.freshness(caller, tenant, items.len(), consistency)?;
-        let mut to = BytesMut::new();
+        let at_hand = self.at_hand(caller, tenant, items.len(), consistency)?;
+        let mut to = Vec::with_capacity(HEADER + items.len() * USUAL_RESULT);
         let start = begin(&mut to);
-        let (mut tally, mut first) = (Tally::default(), None::<AtHand>);
+        let (mut tally, mut first) = (Tally::default(), None::<Made>);
         // Logged when all of the message was understood: else it is answered another way.
         let mut logged = Vec::new();
         for (number, item) in items.iter().enumerate() {
             let question = wire::Question::read(item)?;
             let wire::Question { member, permission, resource } = &question;
-            let answer =
-                self.0.check_at_hand(tenant, member, permission, resource.as_ref(), freshness)?;
+            let answer = at_hand.check(member, permission, resource.as_ref())?;
             tally.add(answer.ruling.reason);
             wire::check_item_result(&mut to, Told::of(&answer));
             match &first {
@@ -217,29 +220,29 @@ impl<S: DecisionSource> Desk<S> {
                 logged.push((number, question, answer));
             }
         }
-        let AtHand { view, .. } = first?;
+        let Made { view, .. } = first?;
         wire::state_of_answer(&mut to, 2, self.0.token(tenant, &view), view.stale_since);
         end(&mut to, start);
         self.0.count(&tally);
         let asker = Asker { caller: &caller.name, method: "AuthzService/BatchCheck" };
         for (number, wire::Question { member, permission, resource }, answer) in &logged {
-            let resource = resource.as_ref().map_or("", |resource| resource.id);
+            let resource = resource.as_ref().map_or(&[][..], |resource| resource.id);
             let what = (tenant, *member, *permission, resource);
             self.0.log_at_hand(asker, Some(*number), what, answer);
         }
-        Some(to.freeze())
+        Some(to.into())
     }
 
     /// A `FilterResourcesResponse` with what stands before it.
     fn filter(&self, caller: &Caller, message: &[u8]) -> Option<Bytes> {
         let wire::Filter { tenant, member, permission, resources, consistency } =
             wire::Filter::read(message)?;
-        let freshness = self.freshness(caller, tenant, resources.len(), consistency)?;
+        let at_hand = self.at_hand(caller, tenant, resources.len(), consistency)?;
         if self.0.is_logged() {
             return None;
         }
-        let sieve = self.0.filter_at_hand(tenant, member, permission, freshness)?;
-        let mut to = BytesMut::new();
+        let sieve = at_hand.sieve(member, permission)?;
+        let mut to = Vec::with_capacity(message.len() / 4);
         let start = begin(&mut to);
         let (mut tally, mut incomplete) = (Tally::default(), Vec::new());
         let mut missing = Attributes::default();
@@ -258,7 +261,7 @@ impl<S: DecisionSource> Desk<S> {
             }
         }
         incomplete.into_iter().for_each(|id| wire::text(&mut to, 2, id));
-        missing.iter().for_each(|attribute| wire::text(&mut to, 3, attribute.name()));
+        missing.iter().for_each(|attribute| wire::text(&mut to, 3, attribute.name().as_bytes()));
         if let Some(reason) = sieve.denied {
             wire::denied_reason(&mut to, reason);
         }
@@ -266,20 +269,20 @@ impl<S: DecisionSource> Desk<S> {
         wire::state_of_answer(&mut to, 5, self.0.token(tenant, view), view.stale_since);
         end(&mut to, start);
         self.0.count(&tally);
-        Some(to.freeze())
+        Some(to.into())
     }
 
-    /// How fresh the answer must be, if it may be answered from memory.
-    fn freshness(
-        &self,
+    /// What is at hand of the tenant, if it may be answered from that.
+    fn at_hand<'a>(
+        &'a self,
         caller: &Caller,
-        tenant: &str,
+        tenant: &'a str,
         count: usize,
         consistency: wire::Consistency<'_>,
-    ) -> Option<Freshness> {
+    ) -> Option<AtHand<'a, S>> {
         if count > MAX_BATCH || !caller.sees_named(tenant) {
             return None;
         }
-        consistency.at_hand(&self.0, tenant)
+        self.0.at_hand(tenant, consistency.at_hand(&self.0, tenant)?)
     }
 }

@@ -1,8 +1,6 @@
 //! How gRPC frames a message: a flag, a length of four bytes, the message. See
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
-use bytes::{BufMut, BytesMut};
-
 /// Whether it is compressed, and its length, stand before every message.
 pub(super) const HEADER: usize = 1 + 4;
 
@@ -14,21 +12,21 @@ pub(super) fn only(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Writes a message with what stands before it.
-pub(super) fn framed(to: &mut BytesMut, message: impl FnOnce(&mut BytesMut)) {
+pub(super) fn framed(to: &mut Vec<u8>, message: impl FnOnce(&mut Vec<u8>)) {
     let start = begin(to);
     message(to);
     end(to, start);
 }
 
 /// Begins a message: where it stands.
-pub(super) fn begin(to: &mut BytesMut) -> usize {
+pub(super) fn begin(to: &mut Vec<u8>) -> usize {
     let start = to.len();
-    to.put_bytes(0, HEADER);
+    to.extend_from_slice(&[0; HEADER]);
     start
 }
 
 /// Ends the message that begins there.
-pub(super) fn end(to: &mut BytesMut, start: usize) {
+pub(super) fn end(to: &mut [u8], start: usize) {
     // What is answered is far below 4 GiB: questions are bounded.
     let length = u32::try_from(to.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(place) = to.get_mut(start + 1..start + HEADER) {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
@@ -83,24 +83,19 @@ impl<S: DecisionSource> HotChecks<S> {
         let wire::Check { tenant, question, consistency } = check;
         let freshness = consistency.at_hand(&self.decisions, tenant)?;
         let wire::Question { member, permission, resource } = *question;
-        let made = self.decisions.check_at_hand(
-            tenant,
-            member,
-            permission,
-            resource.as_ref(),
-            freshness,
-        )?;
+        let at_hand = self.decisions.at_hand(tenant, freshness)?;
+        let made = at_hand.check(member, permission, resource.as_ref())?;
         self.decisions.count_one(made.ruling.reason);
         let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
-        let named = resource.as_ref().map_or("", |resource| resource.id);
+        let named = resource.as_ref().map_or(&[][..], |resource| resource.id);
         self.decisions.log_at_hand(asker, None, (tenant, member, permission, named), &made);
 
-        let mut answer = BytesMut::with_capacity(USUAL_ANSWER);
+        let mut answer = Vec::with_capacity(USUAL_ANSWER);
         let start = begin(&mut answer);
         let token = self.decisions.token(tenant, &made.view);
         wire::check_response(&mut answer, wire::Told::of(&made), token, made.view.stale_since);
         end(&mut answer, start);
-        Some(answer.freeze())
+        Some(answer.into())
     }
 
     /// What follows for the caller of a call, if it is a known one. The very proof that came last is

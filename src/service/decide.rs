@@ -1,26 +1,26 @@
 //! Decisions: one question, many at once, lists, query plans and menus, all from one view of the
 //! tenant at one state.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::counts::{DecisionCounts, Tally};
-use super::decision_log::{Asker, CallLog, DecisionLog, Entry};
+use super::counts::DecisionCounts;
+use super::decision_log::{Asker, CallLog, DecisionLog};
 use super::error::ServiceError;
 use super::sieve::{Sieve, hopeless};
 use super::token::{Consistency, Tokens};
 use crate::domain::Timestamp;
 use crate::domain::catalog::{Catalog, PermissionIx, SectionIx};
-use crate::domain::decision::{Decision, DecisionReason, Ruling};
+use crate::domain::decision::{Decision, DecisionReason};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::Subject;
 use crate::domain::plan::QueryPlan;
 use crate::domain::refusal::{Problem, Refusal, Violation};
 use crate::domain::relation::RelationSet;
-use crate::domain::resource::{Attribute, Attributes, Described, Resource};
+use crate::domain::resource::{Attribute, Attributes, Resource};
 use crate::store::{DecisionSource, Freshness, MemberView, StoreError, TenantView};
 
 /// The most questions, or candidate resources, in one call.
@@ -54,27 +54,6 @@ pub struct Answer<T> {
     pub token: Option<String>,
     /// Set when the database is gone and this was decided from what was held: as of this time.
     pub stale_since: Option<Timestamp>,
-}
-
-/// A question that was decided from what is at hand, with the state that it was decided at.
-#[derive(Debug, Clone)]
-pub struct AtHand {
-    /// The member, the catalog, and the state.
-    pub view: Arc<MemberView>,
-    /// What was asked about.
-    pub permission: PermissionIx,
-    /// The answer.
-    pub ruling: Ruling,
-}
-
-impl AtHand {
-    /// The decision, with all that a person may want to know of it.
-    fn decision(&self) -> Decision {
-        match self.view.subject.as_deref() {
-            Some(subject) => subject.told(self.permission, self.ruling),
-            None => Decision::denied(self.ruling.reason),
-        }
-    }
 }
 
 /// Which of the candidates a member may act on.
@@ -115,10 +94,10 @@ pub struct Effective {
 /// Answers questions from a source: the cache in front of the database, or the database.
 #[derive(Debug)]
 pub struct Decisions<S> {
-    source: Arc<S>,
+    pub(super) source: Arc<S>,
     tokens: Tokens,
-    counts: Arc<DecisionCounts>,
-    log: Option<Arc<DecisionLog>>,
+    pub(super) counts: Arc<DecisionCounts>,
+    pub(super) log: Option<Arc<DecisionLog>>,
     /// Where to wait for the source: connections to a database belong to the runtime they were made
     /// on, and calls come from several.
     loads_on: Option<Handle>,
@@ -181,87 +160,6 @@ impl<S: DecisionSource> Decisions<S> {
         self.counts.add(decision.reason, 1);
         self.log(asker, tenant, Some(&view)).add(None, question.parts(), &decision);
         Ok(self.answer(tenant, &view, decision))
-    }
-
-    /// One question without waiting for anything, and without allocating anything: the very decision
-    /// of [`Decisions::check`], where what it takes is at hand. Nothing says nothing: that one may
-    /// still answer, or refuse. Not counted: see [`Decisions::count`].
-    pub fn check_at_hand<R: Described>(
-        &self,
-        tenant: &str,
-        member: &str,
-        permission: &str,
-        resource: Option<&R>,
-        freshness: Freshness,
-    ) -> Option<AtHand> {
-        let view = self.at_hand(tenant, member, freshness)?;
-        let permission = view.catalog.find(permission)?;
-        let ruling = match view.subject.as_deref() {
-            Some(subject) => subject.rule(&view.catalog, permission, resource),
-            None => Ruling::denied(DecisionReason::MemberNotFound),
-        };
-        Some(AtHand { view, permission, ruling })
-    }
-
-    /// One member and one permission without waiting for anything, for [`Decisions::filter`] of many
-    /// resources. Nothing says nothing. What it decides is neither counted nor logged.
-    #[must_use]
-    pub fn filter_at_hand(
-        &self,
-        tenant: &str,
-        member: &str,
-        permission: &str,
-        freshness: Freshness,
-    ) -> Option<Sieve> {
-        let view = self.at_hand(tenant, member, freshness)?;
-        let permission = view.catalog.find(permission)?;
-        Some(Sieve::new(view, permission))
-    }
-
-    /// Records a decision that was made at hand, if it is one of those that are wanted. `resource` is
-    /// the caller's id for it, if it gave one.
-    #[inline]
-    pub fn log_at_hand(
-        &self,
-        asker: Asker<'_>,
-        item: Option<usize>,
-        (tenant, member, permission, resource): (&str, &str, &str, &str),
-        made: &AtHand,
-    ) {
-        if let Some(log) = self.log.as_deref()
-            && log.wants()
-        {
-            log.record(Entry {
-                at: Timestamp::now(),
-                caller: asker.caller.to_owned(),
-                method: asker.method,
-                item,
-                tenant: TenantId::trusted(tenant),
-                member: MemberId::trusted(member),
-                permission: permission.to_owned(),
-                resource: Some(resource.to_owned()).filter(|id| !id.is_empty()),
-                decision: made.decision(),
-                catalog: Some(Arc::clone(&made.view.catalog)),
-                revision: Some(made.view.state.revision()),
-                stale_since: made.view.stale_since,
-            });
-        }
-    }
-
-    /// Whether any decisions are recorded.
-    #[must_use]
-    pub fn is_logged(&self) -> bool {
-        self.log.is_some()
-    }
-
-    /// Counts a decision that is answered with.
-    pub fn count_one(&self, answered: DecisionReason) {
-        self.counts.add(answered, 1);
-    }
-
-    /// The same of many.
-    pub fn count(&self, answered: &Tally) {
-        self.counts.add_tally(answered);
     }
 
     /// How fresh an answer about this tenant must be.
@@ -458,7 +356,8 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Option<Arc<MemberView>>, ServiceError> {
         let freshness = self.tokens.freshness(tenant, consistency)?;
-        if let Some(view) = self.at_hand(tenant.as_str(), member.as_str(), freshness) {
+        let at_hand = self.at_hand(tenant.as_str(), freshness);
+        if let Some(view) = at_hand.and_then(|tenant| tenant.member(member.as_str().as_bytes())) {
             return Ok(Some(view));
         }
         let view = self.view(tenant, std::slice::from_ref(member), freshness).await?;
@@ -476,38 +375,11 @@ impl<S: DecisionSource> Decisions<S> {
         consistency: &Consistency,
     ) -> Result<Option<TenantView>, ServiceError> {
         let freshness = self.tokens.freshness(tenant, consistency)?;
-        match self.many_at_hand(tenant, members, freshness) {
+        let at_hand = self.at_hand(tenant.as_str(), freshness);
+        match at_hand.and_then(|tenant| tenant.members(members)) {
             Some(view) => Ok(Some(view)),
             None => self.view(tenant, members, freshness).await,
         }
-    }
-
-    fn many_at_hand(
-        &self,
-        tenant: &TenantId,
-        members: &[MemberId],
-        freshness: Freshness,
-    ) -> Option<TenantView> {
-        let first = self.at_hand(tenant.as_str(), members.first()?.as_str(), freshness)?;
-        let MemberView { catalog, state, subject: _, stale_since } = MemberView::clone(&first);
-        let mut found = HashMap::with_capacity(members.len());
-        for member in members {
-            let view = self.at_hand(tenant.as_str(), member.as_str(), freshness)?;
-            if !Arc::ptr_eq(&view.state, &state) {
-                return None;
-            }
-            found.extend(view.subject.clone().map(|subject| (member.clone(), subject)));
-        }
-        Some(TenantView { catalog, state, members: found, stale_since })
-    }
-
-    fn at_hand(&self, tenant: &str, member: &str, freshness: Freshness) -> Option<Arc<MemberView>> {
-        let at_least = match freshness {
-            Freshness::MinimizeLatency => 0,
-            Freshness::AtLeast(revision) => revision,
-            Freshness::FullyConsistent => return None,
-        };
-        self.source.at_hand(tenant, member, at_least)
     }
 
     async fn view(

@@ -107,9 +107,16 @@ pub trait DecisionSource: Send + Sync + 'static {
         freshness: Freshness,
     ) -> impl Future<Output = Result<Option<TenantView>, StoreError>> + Send;
 
-    /// One member without waiting for anything, if it is at hand and its state is current and at
-    /// least this revision. Nothing says nothing: [`DecisionSource::view`] may still find it.
-    fn at_hand(&self, tenant: &str, member: &str, at_least: u64) -> Option<Arc<MemberView>> {
+    /// Whether what is at hand may be decided from, now. To be asked before each message, not before
+    /// each of its questions: it looks at the clock.
+    fn is_current(&self) -> bool {
+        false
+    }
+
+    /// One member without waiting for anything, if it is at hand and its state is at least this
+    /// revision; for whoever was just told that it [is current](DecisionSource::is_current). An id
+    /// is its bytes. Nothing says nothing: [`DecisionSource::view`] may still find it.
+    fn at_hand(&self, tenant: &str, member: &[u8], at_least: u64) -> Option<Arc<MemberView>> {
         let _ = (tenant, member, at_least);
         None
     }

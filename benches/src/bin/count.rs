@@ -1,6 +1,7 @@
 //! The hot path, so many times and nothing else in [`counted`], for a tool that counts instructions
 //! in there. `.ci/instructions` does so.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,21 +10,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
-use http::HeaderMap;
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use rolegate::grpc::admission::Room;
+use rolegate::grpc::Bulk;
 use rolegate::grpc::api::Shared;
 use rolegate::grpc::edge::EdgeLimits;
 use rolegate::grpc::hot::HotChecks;
 use rolegate::grpc::meter::RpcCounts;
 use rolegate::grpc::pb;
 use rolegate::service::authentication::{Authenticator, CallersFile};
+use rolegate::service::caller::Caller;
 use rolegate::store::Cached;
 use sha2::{Digest as _, Sha256};
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tower::Service;
 
 use rolegate_bench::Failure;
-use rolegate_bench::inprocess::Ready;
-use rolegate_bench::workload::framed;
+use rolegate_bench::inprocess::{MEMBERS, Ready};
+use rolegate_bench::workload::{People, Random, framed};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +40,8 @@ enum Case {
     CacheHit,
     /// From a request's bytes to those of its answer, without a socket.
     Check,
+    /// The same of a `BatchCheck`.
+    Batch,
 }
 
 /// What to count.
@@ -60,6 +68,10 @@ fn main() -> Result<(), Failure> {
         Case::Check => {
             let service = Socketless::new(&ready)?;
             counted(&args, &ready, |place| at_once(service.check(place))?)
+        }
+        Case::Batch => {
+            let mut service = Batches::new(&ready);
+            counted(&args, &ready, |place| at_once(service.ask(place))?)
         }
     }?;
     if allowed == 0 { Err("nothing was allowed".into()) } else { Ok(()) }
@@ -126,5 +138,56 @@ impl Socketless {
         let answer = self.hot.answered(answer.ok_or("it was left to others")?, Duration::ZERO);
         let answer = answer.into_body().collect().await?;
         Ok(!answer.to_bytes().is_empty())
+    }
+}
+
+/// The way of batches, as far as they are answered at hand.
+struct Batches {
+    service: Bulk<Nobody, Cached>,
+    caller: Arc<Caller>,
+    messages: Vec<Bytes>,
+}
+
+impl Batches {
+    /// Checks in a batch.
+    const ITEMS: usize = 100;
+
+    fn new(ready: &Ready) -> Self {
+        let people = People { first: 0, tenants: 1, members: MEMBERS };
+        let mut random = Random(5);
+        let batches = (0..64).map(|_| people.batch(Self::ITEMS, &mut random).0);
+        Batches {
+            service: Bulk::before(Nobody, ready.desk.services.decisions.clone(), 8 << 20),
+            caller: Arc::new(Caller::development()),
+            messages: batches.map(|batch| framed(&batch).into()).collect(),
+        }
+    }
+
+    /// Whether it was answered at all.
+    async fn ask(&mut self, place: usize) -> Result<bool, Failure> {
+        let message = self.messages[place % self.messages.len()].clone();
+        let mut request = Request::new(Body::new(Full::new(message)));
+        *request.uri_mut() = http::Uri::from_static("/rolegate.v1.AuthzService/BatchCheck");
+        request.extensions_mut().insert(Arc::clone(&self.caller));
+        let Ok(answer) = self.service.call(request).await;
+        Ok(!answer.into_body().collect().await?.to_bytes().is_empty())
+    }
+}
+
+/// Who answers what is not at hand: with nothing.
+#[derive(Debug, Clone)]
+struct Nobody;
+
+impl Service<Request<Body>> for Nobody {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        Box::pin(async { Ok(Response::new(Body::empty())) })
     }
 }

@@ -233,7 +233,8 @@ pub struct Catalog {
     pub(crate) sections: Vec<Section>,
     pub(crate) scopes: Vec<Scope>,
     pub(crate) permissions: Vec<Permission>,
-    pub(crate) by_id: HashMap<String, PermissionIx>,
+    /// By the bytes of its id.
+    pub(crate) by_id: HashMap<Box<[u8]>, PermissionIx, foldhash::fast::RandomState>,
     pub(crate) base: Box<[RelationSet]>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) default_roles: Vec<DefaultRole>,
@@ -353,6 +354,12 @@ impl Catalog {
     /// The permission's index, by id.
     #[must_use]
     pub fn find(&self, permission: &str) -> Option<PermissionIx> {
+        self.find_bytes(permission.as_bytes())
+    }
+
+    /// The same by the bytes of the id, whatever they are.
+    #[must_use]
+    pub fn find_bytes(&self, permission: &[u8]) -> Option<PermissionIx> {
         self.by_id.get(permission).copied()
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -14,12 +13,13 @@ use crate::grpc::fields::Fields;
 use crate::grpc::framing::{begin, end, framed};
 use crate::grpc::wire::{self, Told};
 use crate::grpc::{authz, item_error, pb, show, values};
+use crate::service::at_hand::Made;
 use crate::service::caller::Caller;
 use crate::service::counts::Tally;
-use crate::service::decide::{Answer, AtHand, Decisions, MAX_BATCH, Question};
+use crate::service::decide::{Answer, Decisions, MAX_BATCH, Question};
 use crate::service::decision_log::Asker;
 use crate::service::token::Consistency;
-use crate::store::{DecisionSource, Freshness, MemberView};
+use crate::store::{DecisionSource, MemberView};
 
 /// From how many bytes on a response is followed by another: clients take 4 MiB, and begin sooner
 /// with less.
@@ -47,7 +47,7 @@ impl<S: DecisionSource> Desk<S> {
     pub(super) fn answer(
         &self,
         message: &[u8],
-        to: &mut BytesMut,
+        to: &mut Vec<u8>,
     ) -> Result<Option<Later<S>>, Status> {
         let written = to.len();
         match self.at_once(message, to) {
@@ -60,7 +60,7 @@ impl<S: DecisionSource> Desk<S> {
     }
 
     /// Straight from the bytes, as far as they are understood there: see [`wire`].
-    fn at_once(&self, message: &[u8], to: &mut BytesMut) -> Option<Option<Later<S>>> {
+    fn at_once(&self, message: &[u8], to: &mut Vec<u8>) -> Option<Option<Later<S>>> {
         let wire::Batch { tenant, items, consistency } = wire::Batch::read(message)?;
         if items.len() > MAX_BATCH || !self.caller.sees_named(tenant) {
             return None;
@@ -77,9 +77,12 @@ impl<S: DecisionSource> Desk<S> {
         let (mut tally, mut rest) = (Tally::default(), Vec::new());
         // Logged when all of the message was understood: else it is answered another way.
         let mut logged = Vec::new();
+        let at_hand = self.decisions.at_hand(tenant, freshness);
         for (number, item) in items.iter().enumerate() {
             let (id, question) = wire::Question::read_streamed(item)?;
-            match self.at_hand(tenant, &question, freshness) {
+            let wire::Question { member, permission, resource } = &question;
+            let answer = at_hand.as_ref();
+            match answer.and_then(|tenant| tenant.check(member, permission, resource.as_ref())) {
                 Some(answer) => {
                     tally.add(answer.ruling.reason);
                     responses.put(to, id, &answer);
@@ -93,25 +96,15 @@ impl<S: DecisionSource> Desk<S> {
         responses.close(to);
         self.decisions.count(&tally);
         for (number, wire::Question { member, permission, resource }, answer) in &logged {
-            let resource = resource.as_ref().map_or("", |resource| resource.id);
+            let resource = resource.as_ref().map_or(&[][..], |resource| resource.id);
             let what = (tenant, *member, *permission, resource);
             self.decisions.log_at_hand(asker(&self.caller), Some(*number), what, answer);
         }
         Some(self.later(TenantId::trusted(tenant), rest, consistency))
     }
 
-    fn at_hand(
-        &self,
-        tenant: &str,
-        question: &wire::Question<'_>,
-        freshness: Freshness,
-    ) -> Option<AtHand> {
-        let wire::Question { member, permission, resource } = question;
-        self.decisions.check_at_hand(tenant, member, permission, resource.as_ref(), freshness)
-    }
-
     /// With all that can be said of what is wrong.
-    fn generally(&self, message: &[u8], to: &mut BytesMut) -> Result<Option<Later<S>>, Status> {
+    fn generally(&self, message: &[u8], to: &mut Vec<u8>) -> Result<Option<Later<S>>, Status> {
         // First no more than is needed to refuse: items may be of two bytes, and many.
         let Numbers { items } = decode(message)?;
         let numbers = || items.iter().map(|item| item.correlation_id);
@@ -201,11 +194,11 @@ impl<S: DecisionSource> Later<S> {
     }
 
     /// All the answers.
-    pub(super) async fn answer(self) -> BytesMut {
+    pub(super) async fn answer(self) -> Vec<u8> {
         let Later { decisions, caller, tenant, asked, consistency } = self;
         let ids: Vec<u64> = asked.iter().map(|asked| asked.id).collect();
         let questions = asked.into_iter().map(|asked| (asked.number, asked.question)).collect();
-        let mut written = BytesMut::new();
+        let mut written = Vec::new();
         let asker = asker(&caller);
         match decisions.check_numbered(asker, &tenant, questions, &consistency).await {
             Ok(answer) => results(&mut written, &ids, answer),
@@ -215,7 +208,7 @@ impl<S: DecisionSource> Later<S> {
     }
 }
 
-fn results(to: &mut BytesMut, ids: &[u64], answer: Answer<Vec<Result<Decision, Violation>>>) {
+fn results(to: &mut Vec<u8>, ids: &[u64], answer: Answer<Vec<Result<Decision, Violation>>>) {
     use pb::check_stream_result::Result as ItemResult;
     let Answer { value, catalog, token, stale_since } = answer;
     let token = token.unwrap_or_default();
@@ -241,7 +234,7 @@ fn results(to: &mut BytesMut, ids: &[u64], answer: Answer<Vec<Result<Decision, V
 }
 
 /// None of these is answered, for this reason.
-fn refuse(to: &mut BytesMut, ids: impl Iterator<Item = u64>, error: pb::ItemError) {
+fn refuse(to: &mut Vec<u8>, ids: impl Iterator<Item = u64>, error: pb::ItemError) {
     let mut ids = ids.peekable();
     while ids.peek().is_some() {
         let refusal = pb::CheckStreamRefusal {
@@ -252,7 +245,7 @@ fn refuse(to: &mut BytesMut, ids: impl Iterator<Item = u64>, error: pb::ItemErro
     }
 }
 
-fn write(to: &mut BytesMut, response: &pb::CheckStreamResponse) {
+fn write(to: &mut Vec<u8>, response: &pb::CheckStreamResponse) {
     framed(to, |to| response.encode_raw(to));
 }
 
@@ -269,7 +262,7 @@ struct Open {
 }
 
 impl<S: DecisionSource> Responses<'_, S> {
-    fn put(&mut self, to: &mut BytesMut, id: u64, answer: &AtHand) {
+    fn put(&mut self, to: &mut Vec<u8>, id: u64, answer: &Made) {
         let fits = |open: &Open| {
             Arc::ptr_eq(&open.view.state, &answer.view.state)
                 && to.len() - open.start < RESPONSE_BYTES
@@ -281,7 +274,7 @@ impl<S: DecisionSource> Responses<'_, S> {
         wire::check_stream_result(to, Told::of(answer), id);
     }
 
-    fn close(&mut self, to: &mut BytesMut) {
+    fn close(&mut self, to: &mut Vec<u8>) {
         if let Some(Open { start, view }) = self.open.take() {
             let token = self.desk.decisions.token(self.tenant, &view);
             wire::state_of_answer(to, 2, token, view.stale_since);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ use crate::store::DecisionSource;
 
 /// From how many bytes of answers on nothing more is read for a frame.
 const FRAME_BYTES: usize = 64 << 10;
+/// The most that a stream keeps free for answers that may never come.
+const KEPT_BYTES: usize = 8 << 10;
 /// From how many waiting questions on nothing more is read; one message may go beyond it.
 const MAX_WAITING: usize = 1_000;
 /// The most messages that are answered without letting others have the thread.
@@ -48,7 +50,7 @@ pub(super) struct Answers<S> {
     /// How many questions of theirs.
     questions: usize,
     /// Answers that are not sent yet.
-    written: BytesMut,
+    written: Vec<u8>,
     state: State,
     draining: watch::Receiver<bool>,
 }
@@ -71,7 +73,7 @@ enum Event {
 
 /// Answers that had to wait.
 struct Late {
-    written: BytesMut,
+    written: Vec<u8>,
     questions: usize,
     /// What their message took.
     bytes: usize,
@@ -97,7 +99,7 @@ impl<S: DecisionSource> Answers<S> {
             aside,
             messages: 0,
             questions: 0,
-            written: BytesMut::new(),
+            written: Vec::new(),
             state: State::Reading,
             draining,
         }
@@ -112,7 +114,7 @@ impl<S: DecisionSource> Answers<S> {
                     self.messages -= 1;
                     self.questions -= questions;
                     self.done_with(bytes);
-                    self.written.unsplit(written);
+                    self.written.extend_from_slice(&written);
                 }
                 Ok(Event::Draining) => {
                     if matches!(self.state, State::Reading) {
@@ -236,8 +238,10 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
             let read = this.read(context, most);
             most -= read;
             if !this.written.is_empty() {
-                let written = this.written.split().freeze();
-                return Poll::Ready(Some(Ok(Frame::data(written))));
+                // The next answers will be about as long, unless none come.
+                let next = Vec::with_capacity(this.written.len().min(KEPT_BYTES));
+                let written = std::mem::replace(&mut this.written, next);
+                return Poll::Ready(Some(Ok(Frame::data(written.into()))));
             }
             if let Some(trailers) = this.end() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -75,7 +74,7 @@ fn texts<'a>(ids: Option<impl Iterator<Item = &'a [u8]>>) -> Option<Vec<&'a str>
 
 #[track_caller]
 fn same_resource(read: &wire::Resource<'_>, general: &Resource) {
-    assert_eq!(read.id, general.id);
+    assert_eq!(read.id, general.id.as_bytes());
     assert_eq!(texts(read.assignees()), texts(general.assignees()));
     assert_eq!(texts(read.teams()), texts(general.teams()));
     assert_eq!(read.creator(), general.creator());
@@ -94,8 +93,8 @@ fn same_resource(read: &wire::Resource<'_>, general: &Resource) {
 
 #[track_caller]
 fn same_question(read: &wire::Question<'_>, general: &Question) {
-    assert_eq!(read.member, general.member.as_str());
-    assert_eq!(read.permission, general.permission);
+    assert_eq!(read.member, general.member.as_str().as_bytes());
+    assert_eq!(read.permission, general.permission.as_bytes());
     match (&read.resource, &general.resource) {
         (None, None) => {}
         (Some(read), Some(general)) => same_resource(read, general),
@@ -136,7 +135,7 @@ fn agrees(bytes: &[u8]) -> [bool; 3] {
     {
         let general = filter(bytes).unwrap();
         assert_eq!(*tenant, general.0.as_str());
-        assert_eq!((*member, *permission), (general.1.as_str(), general.2.as_str()));
+        assert_eq!((*member, *permission), (general.1.as_str().as_bytes(), general.2.as_bytes()));
         assert_eq!((all.len(), resources.len()), (general.3.len(), general.3.len()));
         for (read, general) in resources.iter().zip(&general.3) {
             same_resource(read, general);
@@ -337,7 +336,7 @@ proptest! {
         let told = Told { ruling, of: Some((&subject, permission, catalog)) };
         let stale = stale.map(Timestamp);
 
-        let mut written = BytesMut::new();
+        let mut written = Vec::new();
         wire::check_response(&mut written, told, &token, stale);
         let expected = pb::CheckResponse {
             decision: Some(decision.clone()),
@@ -411,7 +410,7 @@ fn correlation_ids() {
         bytes.push(4 << 3);
         prost::encoding::encode_varint(id, &mut bytes);
         let (read, question) = wire::Question::read_streamed(&bytes).unwrap();
-        assert_eq!((read, question.member), (id, "m"));
+        assert_eq!((read, question.member), (id, &b"m"[..]));
     }
     let mut too_long = item.encode_to_vec();
     too_long.push(4 << 3);

@@ -1,7 +1,8 @@
-//! The messages, borrowed from their bytes.
+//! The messages, borrowed from their bytes. Texts stay bytes, which are known to be one: nothing that
+//! decides needs more.
 
 use super::reader::{Fields, Value, once, text};
-use crate::domain::ids::{TenantId, has_control_character, is_id};
+use crate::domain::ids::{TenantId, are_id, are_text, has_control_character};
 use crate::domain::resource::Described;
 use crate::grpc::values::{MAX_IDS, MAX_RESOURCE_ID_BYTES};
 use crate::service::decide::Decisions;
@@ -21,7 +22,7 @@ impl<'a> Check<'a> {
         let (mut tenant, mut consistency, mut question) = (None, None, Parts::default());
         for field in Fields::of(message) {
             match field? {
-                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes))?,
+                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes).and_then(text))?,
                 (2, Value::Bytes(bytes)) => once(&mut question.member, id(bytes))?,
                 (3, Value::Bytes(bytes)) => once(&mut question.permission, given(bytes))?,
                 (4, Value::Bytes(bytes)) => once(&mut question.resource, Resource::read(bytes))?,
@@ -51,7 +52,7 @@ impl<'a> Batch<'a> {
         let (mut tenant, mut consistency, mut count) = (None, None, 0);
         for field in Fields::of(message) {
             match field? {
-                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes))?,
+                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes).and_then(text))?,
                 (2, Value::Bytes(_)) => count += 1,
                 (3, Value::Bytes(bytes)) => once(&mut consistency, Consistency::read(bytes))?,
                 _ => return None,
@@ -69,8 +70,8 @@ impl<'a> Batch<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::grpc) struct Filter<'a> {
     pub(in crate::grpc) tenant: &'a str,
-    pub(in crate::grpc) member: &'a str,
-    pub(in crate::grpc) permission: &'a str,
+    pub(in crate::grpc) member: &'a [u8],
+    pub(in crate::grpc) permission: &'a [u8],
     /// What the message has of these, not yet looked into.
     pub(in crate::grpc) resources: Items<'a>,
     pub(in crate::grpc) consistency: Consistency<'a>,
@@ -82,7 +83,7 @@ impl<'a> Filter<'a> {
         let (mut member, mut permission) = (None, None);
         for field in Fields::of(message) {
             match field? {
-                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes))?,
+                (1, Value::Bytes(bytes)) => once(&mut tenant, id(bytes).and_then(text))?,
                 (2, Value::Bytes(bytes)) => once(&mut member, id(bytes))?,
                 (3, Value::Bytes(bytes)) => once(&mut permission, given(bytes))?,
                 (4, Value::Bytes(_)) => count += 1,
@@ -122,8 +123,8 @@ impl<'a> Items<'a> {
 /// One question: in a `CheckRequest`, or as an item.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::grpc) struct Question<'a> {
-    pub(in crate::grpc) member: &'a str,
-    pub(in crate::grpc) permission: &'a str,
+    pub(in crate::grpc) member: &'a [u8],
+    pub(in crate::grpc) permission: &'a [u8],
     pub(in crate::grpc) resource: Option<Resource<'a>>,
 }
 
@@ -152,8 +153,8 @@ impl<'a> Question<'a> {
 
 #[derive(Default)]
 struct Parts<'a> {
-    member: Option<&'a str>,
-    permission: Option<&'a str>,
+    member: Option<&'a [u8]>,
+    permission: Option<&'a [u8]>,
     resource: Option<Resource<'a>>,
 }
 
@@ -178,7 +179,7 @@ impl<'a> Parts<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::grpc) struct Resource<'a> {
     /// Empty: it has none.
-    pub(in crate::grpc) id: &'a str,
+    pub(in crate::grpc) id: &'a [u8],
     assignees: Option<Texts<'a>>,
     teams: Option<Texts<'a>>,
     /// Empty: no member.
@@ -243,7 +244,9 @@ impl<'a> Consistency<'a> {
             let one = match field? {
                 (1, Value::Number(1)) => Consistency::MinimizeLatency,
                 (2, Value::Bytes(tokens)) => {
-                    Consistency::AtLeastAsFresh(Texts::read(tokens, usize::MAX, |_| true)?)
+                    Consistency::AtLeastAsFresh(Texts::read(tokens, usize::MAX, |bytes| {
+                        text(bytes).is_some()
+                    })?)
                 }
                 (3, Value::Number(1)) => Consistency::FullyConsistent,
                 _ => return None,
@@ -284,11 +287,13 @@ impl<'a> Consistency<'a> {
 pub(in crate::grpc) struct Texts<'a>(&'a [u8]);
 
 impl<'a> Texts<'a> {
-    fn read(message: &'a [u8], limit: usize, is_sound: impl Fn(&str) -> bool) -> Option<Self> {
+    fn read(message: &'a [u8], limit: usize, is_sound: impl Fn(&[u8]) -> bool) -> Option<Self> {
         let mut count = 0;
         for field in Fields::of(message) {
             let (1, Value::Bytes(bytes)) = field? else { return None };
-            text(bytes).filter(|text| is_sound(text))?;
+            if !is_sound(bytes) {
+                return None;
+            }
             count += 1;
         }
         (count <= limit).then_some(Texts(message))
@@ -307,23 +312,23 @@ fn bytes_of(message: &[u8], number: u8) -> impl Iterator<Item = &[u8]> + Clone {
     })
 }
 
-fn id(bytes: &[u8]) -> Option<&str> {
-    text(bytes).filter(|text| is_id(text))
+fn id(bytes: &[u8]) -> Option<&[u8]> {
+    are_id(bytes).then_some(bytes)
 }
 
 fn ids(message: &[u8]) -> Option<Texts<'_>> {
-    Texts::read(message, MAX_IDS, is_id)
+    Texts::read(message, MAX_IDS, are_id)
 }
 
 fn creator(bytes: &[u8]) -> Option<&[u8]> {
-    (bytes.is_empty() || id(bytes).is_some()).then_some(bytes)
+    (bytes.is_empty() || are_id(bytes)).then_some(bytes)
 }
 
-fn given(bytes: &[u8]) -> Option<&str> {
-    text(bytes).filter(|text| !text.is_empty())
+fn given(bytes: &[u8]) -> Option<&[u8]> {
+    (!bytes.is_empty() && are_text(bytes, |_| true)).then_some(bytes)
 }
 
-fn resource_id(bytes: &[u8]) -> Option<&str> {
-    let fits = |text: &&str| text.len() <= MAX_RESOURCE_ID_BYTES && !has_control_character(text);
-    text(bytes).filter(fits)
+fn resource_id(bytes: &[u8]) -> Option<&[u8]> {
+    let is_sound = |text: &str| !has_control_character(text);
+    (bytes.len() <= MAX_RESOURCE_ID_BYTES && are_text(bytes, is_sound)).then_some(bytes)
 }

@@ -10,6 +10,9 @@ pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
+/// The bit of a byte of a number that is not its last.
+const CONTINUED: u8 = 0x80;
+
 /// The fields of a message, in the order in which they lie there. `None` for one that is not read
 /// here: broken, of another kind, or with a number beyond 15.
 #[derive(Debug, Clone)]
@@ -20,8 +23,8 @@ impl<'a> Fields<'a> {
         Fields(message)
     }
 
+    #[inline]
     fn field(&mut self) -> Option<(u8, Value<'a>)> {
-        const CONTINUED: u8 = 0x80;
         let (key, rest) = self.0.split_first()?;
         self.0 = rest;
         let value = match key & 0b111 {
@@ -38,8 +41,20 @@ impl<'a> Fields<'a> {
         Some((key >> 3, value))
     }
 
-    /// Seven bits a byte, the lowest first, in at most ten.
+    /// Nearly all fit into one byte.
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        match self.0.split_first() {
+            Some((byte, rest)) if byte & CONTINUED == 0 => {
+                self.0 = rest;
+                Some(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// Seven bits a byte, the lowest first, in at most ten.
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for index in 0..10 {
             let (byte, rest) = self.0.split_first()?;
@@ -49,7 +64,7 @@ impl<'a> Fields<'a> {
                 return None;
             }
             value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte & 0x80 == 0 {
+            if byte & CONTINUED == 0 {
                 return Some(value);
             }
         }
@@ -60,6 +75,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Option<(u8, Value<'a>)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         (!self.0.is_empty()).then(|| self.field())
     }
@@ -72,6 +88,7 @@ pub(super) fn text(bytes: &[u8]) -> Option<&str> {
 
 /// Takes what a field holds, if the field has not come before: what it means when it comes again
 /// depends on its type.
+#[inline]
 pub(super) fn once<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
     if place.is_some() {
         return None;

@@ -1,6 +1,6 @@
 //! Answers, written as prost writes the generated messages.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use prost::Message;
 
 use crate::domain::Timestamp;
@@ -8,7 +8,7 @@ use crate::domain::catalog::{Catalog, PermissionIx};
 use crate::domain::decision::{DecisionReason, Ruling};
 use crate::domain::member::Subject;
 use crate::grpc::{pb, show};
-use crate::service::decide::AtHand;
+use crate::service::at_hand::Made;
 
 /// A ruling, with what is told of it.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +28,8 @@ const fn bytes(field: u8) -> u8 {
 
 impl<'a> Told<'a> {
     /// Of an answer.
-    pub(in crate::grpc) fn of(answer: &'a AtHand) -> Self {
-        let AtHand { view, permission, ruling } = answer;
+    pub(in crate::grpc) fn of(answer: &'a Made) -> Self {
+        let Made { view, permission, ruling } = answer;
         let subject = view.subject.as_deref();
         let of = subject.map(|subject| (subject, *permission, view.catalog.as_ref()));
         Told { ruling: *ruling, of }
@@ -45,106 +45,93 @@ impl<'a> Told<'a> {
         })
     }
 
-    /// How many bytes [`Told::put`] takes.
-    fn length(self) -> usize {
-        let by = self.decided_by().map(|(role, scope)| of_bytes(text_length(role, scope)));
-        let missing = self.ruling.missing.iter().map(|one| of_bytes(one.name().len()));
-        // Verdict and reason are set, and small.
-        2 + 2 + by.sum::<usize>() + missing.sum::<usize>()
-    }
-
     /// A `Decision`.
-    fn put(self, to: &mut BytesMut) {
+    fn put(self, to: &mut Vec<u8>) {
         let allowed = self.ruling.reason.allows();
         let verdict = if allowed { pb::Verdict::Allowed } else { pb::Verdict::Denied };
-        to.put_slice(&[number(1), verdict as u8]);
-        to.put_slice(&[number(2), show::reason(self.ruling.reason) as u8]);
+        let reason = show::reason(self.ruling.reason);
+        to.put_slice(&[number(1), verdict as u8, number(2), reason as u8]);
         for (role, scope) in self.decided_by() {
-            to.put_u8(bytes(3));
-            put_varint(to, text_length(role, scope) as u64);
-            put_text(to, 1, role);
-            put_text(to, 2, scope);
+            nested(to, 3, |to| {
+                put_text(to, 1, role.as_bytes());
+                put_text(to, 2, scope.as_bytes());
+            });
         }
         for attribute in self.ruling.missing.iter() {
-            put_text(to, 4, attribute.name());
+            put_text(to, 4, attribute.name().as_bytes());
         }
     }
 }
 
 /// A `CheckResponse`.
 pub(in crate::grpc) fn check_response(
-    to: &mut BytesMut,
+    to: &mut Vec<u8>,
     told: Told<'_>,
     token: &str,
     stale_since: Option<Timestamp>,
 ) {
-    to.put_u8(bytes(1));
-    put_varint(to, told.length() as u64);
-    told.put(to);
+    nested(to, 1, |to| told.put(to));
     state_of_answer(to, 2, token, stale_since);
 }
 
 /// The state that an answer was given at: its token as this field, and since when it is stale as the
 /// next one.
 pub(in crate::grpc) fn state_of_answer(
-    to: &mut BytesMut,
+    to: &mut Vec<u8>,
     field: u8,
     token: &str,
     stale_since: Option<Timestamp>,
 ) {
-    put_text(to, field, token);
+    put_text(to, field, token.as_bytes());
     if let Some(since) = stale_since {
-        let time = show::time(since);
-        to.put_u8(bytes(field + 1));
-        put_varint(to, time.encoded_len() as u64);
-        time.encode_raw(to);
+        nested(to, field + 1, |to| show::time(since).encode_raw(to));
     }
 }
 
 /// Field 1 of a `BatchCheckResponse`: one `CheckItemResult`.
-pub(in crate::grpc) fn check_item_result(to: &mut BytesMut, told: Told<'_>) {
-    let decision = told.length();
-    to.put_u8(bytes(1));
-    put_varint(to, of_bytes(decision) as u64);
-    to.put_u8(bytes(1));
-    put_varint(to, decision as u64);
-    told.put(to);
+pub(in crate::grpc) fn check_item_result(to: &mut Vec<u8>, told: Told<'_>) {
+    nested(to, 1, |to| nested(to, 1, |to| told.put(to)));
 }
 
 /// An entry of a field of texts, which must not be empty.
-pub(in crate::grpc) fn text(to: &mut BytesMut, field: u8, text: &str) {
+pub(in crate::grpc) fn text(to: &mut Vec<u8>, field: u8, text: &[u8]) {
     put_text(to, field, text);
 }
 
 /// What was denied to all: field 4 of a `FilterResourcesResponse`.
-pub(in crate::grpc) fn denied_reason(to: &mut BytesMut, reason: DecisionReason) {
+pub(in crate::grpc) fn denied_reason(to: &mut Vec<u8>, reason: DecisionReason) {
     to.put_slice(&[number(4), show::reason(reason) as u8]);
 }
 
 /// Field 1 of a `CheckStreamResponse`: one `CheckStreamResult`.
-pub(in crate::grpc) fn check_stream_result(to: &mut BytesMut, told: Told<'_>, correlation: u64) {
-    let decision = told.length();
-    let id = if correlation == 0 { 0 } else { 1 + varint_length(correlation) };
-    to.put_u8(bytes(1));
-    put_varint(to, (of_bytes(decision) + id) as u64);
-    to.put_u8(bytes(1));
-    put_varint(to, decision as u64);
-    told.put(to);
-    if correlation != 0 {
-        to.put_u8(number(3));
-        put_varint(to, correlation);
+pub(in crate::grpc) fn check_stream_result(to: &mut Vec<u8>, told: Told<'_>, correlation: u64) {
+    nested(to, 1, |to| {
+        nested(to, 1, |to| told.put(to));
+        if correlation != 0 {
+            to.put_u8(number(3));
+            put_varint(to, correlation);
+        }
+    });
+}
+
+/// The most that a length of one byte says.
+const SHORT: usize = 0x7f;
+
+/// A message as a field: its length stands before it, and is known when it is written. Nearly all are
+/// short enough for the byte that is kept free for it; others are moved.
+fn nested(to: &mut Vec<u8>, field: u8, message: impl FnOnce(&mut Vec<u8>)) {
+    to.put_slice(&[bytes(field), 0]);
+    let start = to.len();
+    message(to);
+    let length = to.len() - start;
+    if length > SHORT {
+        let more = varint_length(length as u64) - 1;
+        to.resize(to.len() + more, 0);
+        to.copy_within(start..start + length, start + more);
     }
-}
-
-/// What two texts take as the fields of a message.
-fn text_length(first: &str, second: &str) -> usize {
-    let length = |text: &str| if text.is_empty() { 0 } else { of_bytes(text.len()) };
-    length(first) + length(second)
-}
-
-/// What a field of so many bytes takes, with its key and its length.
-fn of_bytes(length: usize) -> usize {
-    1 + varint_length(length as u64) + length
+    if let Some(place) = to.get_mut(start - 1..) {
+        write_varint(place, length as u64);
+    }
 }
 
 fn varint_length(value: u64) -> usize {
@@ -152,19 +139,40 @@ fn varint_length(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-fn put_varint(to: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        to.put_u8(value as u8 | 0x80);
+fn put_varint(to: &mut Vec<u8>, value: u64) {
+    let mut bytes = [0; 10];
+    let length = write_varint(&mut bytes, value);
+    to.put_slice(bytes.get(..length).unwrap_or_default());
+}
+
+/// Writes a number, seven bits a byte, the lowest first, to where there is room for it: how many
+/// bytes it took.
+fn write_varint(to: &mut [u8], mut value: u64) -> usize {
+    let mut length = 0;
+    for place in to {
+        length += 1;
+        if value < 0x80 {
+            *place = value as u8;
+            break;
+        }
+        *place = value as u8 | 0x80;
         value >>= 7;
     }
-    to.put_u8(value as u8);
+    length
 }
 
 /// A text as a field; an empty one is none.
-fn put_text(to: &mut BytesMut, field: u8, text: &str) {
-    if !text.is_empty() {
-        to.put_u8(bytes(field));
-        put_varint(to, text.len() as u64);
-        to.put_slice(text.as_bytes());
+fn put_text(to: &mut Vec<u8>, field: u8, text: &[u8]) {
+    match text.len() {
+        0 => {}
+        short @ ..=SHORT => {
+            to.put_slice(&[bytes(field), short as u8]);
+            to.put_slice(text);
+        }
+        long => {
+            to.put_u8(bytes(field));
+            put_varint(to, long as u64);
+            to.put_slice(text);
+        }
     }
 }

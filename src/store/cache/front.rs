@@ -17,10 +17,11 @@
 //! makes views good is their tenant.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::fast::RandomState;
 use thread_local::ThreadLocal;
 
 use super::fill_guard::Version;
@@ -75,7 +76,7 @@ impl Front {
     pub(super) fn new(bytes: usize, threads: usize) -> Self {
         let bytes = bytes / threads.max(1);
         Front {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shares: ThreadLocal::with_capacity(threads),
             bytes,
             counts: ThreadLocal::with_capacity(threads),
@@ -86,13 +87,15 @@ impl Front {
     pub(super) fn get(
         &self,
         tenant: &str,
-        member: &str,
+        member: &[u8],
         is_good: impl FnOnce(&Kept) -> bool,
     ) -> Option<Arc<MemberView>> {
         let share = self.shares.get()?.try_borrow().ok()?;
         let hash = self.hash(tenant, member);
         let (_, kept) = share.pair(hash)?.iter().flatten().find(|(of, kept)| {
-            *of == hash && kept.member.as_str() == member && kept.tenant.as_str() == tenant
+            *of == hash
+                && kept.member.as_str().as_bytes() == member
+                && kept.tenant.as_str() == tenant
         })?;
         if !is_good(kept) {
             return None;
@@ -108,7 +111,7 @@ impl Front {
         if bytes > LARGEST.min(self.bytes / 4) {
             return;
         }
-        let hash = self.hash(kept.tenant.as_str(), kept.member.as_str());
+        let hash = self.hash(kept.tenant.as_str(), kept.member.as_str().as_bytes());
         let share = self.shares.get_or(|| RefCell::new(Share::new(self.bytes)));
         let Ok(mut share) = share.try_borrow_mut() else { return };
         if share.bytes + bytes > self.bytes {
@@ -129,7 +132,8 @@ impl Front {
         self.counts.iter().map(|counts| counts.bytes.load(Ordering::Relaxed)).sum()
     }
 
-    fn hash(&self, tenant: &str, member: &str) -> u64 {
+    /// Who makes keys collide only makes places change hands: there is no chain to grow.
+    fn hash(&self, tenant: &str, member: &[u8]) -> u64 {
         self.hasher.hash_one((tenant, member))
     }
 }

@@ -287,10 +287,11 @@ enum Found {
 }
 
 impl DecisionSource for Cached {
-    fn at_hand(&self, tenant: &str, member: &str, at_least: u64) -> Option<Arc<MemberView>> {
-        if self.following.standing() != Standing::Current {
-            return None;
-        }
+    fn is_current(&self) -> bool {
+        self.following.standing() == Standing::Current
+    }
+
+    fn at_hand(&self, tenant: &str, member: &[u8], at_least: u64) -> Option<Arc<MemberView>> {
         let is_good = |kept: &front::Kept| {
             self.guard.is_still(kept.version)
                 && kept.entry.usable() == Some(kept.view.state.revision())

@@ -72,8 +72,9 @@ impl Cached {
 
     /// The view of one member, if all of it is cached and belongs to one state; kept by this thread
     /// for the next time.
-    pub(super) fn one_at_hand(&self, tenant: &str, member: &str) -> Option<Arc<MemberView>> {
-        let (id, member) = (TenantId::trusted(tenant), MemberId::trusted(member));
+    pub(super) fn one_at_hand(&self, tenant: &str, member: &[u8]) -> Option<Arc<MemberView>> {
+        let member = MemberId::trusted(std::str::from_utf8(member).ok()?);
+        let id = TenantId::trusted(tenant);
         let version = self.guard.version(&id);
         let entry = self.tenant_at_hand(&id)?;
         let revision = entry.usable()?;

@@ -51,7 +51,7 @@ pub(super) fn catalog<'p>(raw: &RawCatalog, problems: &'p Problems<'p>) -> Optio
             sections: Vec::new(),
             scopes: Vec::new(),
             permissions: Vec::new(),
-            by_id: std::collections::HashMap::new(),
+            by_id: Default::default(),
             base: Box::<[RelationSet]>::default(),
             plans: Vec::new(),
             default_roles: Vec::new(),

@@ -34,7 +34,7 @@ impl Draft<'_> {
         }
         for (ix, id, permission) in &taken {
             let taken_over = self.permission(*ix, id, permission, sections);
-            self.catalog.by_id.insert(id.text.clone(), *ix);
+            self.catalog.by_id.insert(id.text.as_bytes().into(), *ix);
             self.catalog.permissions.push(taken_over);
         }
         self.catalog.base = self
