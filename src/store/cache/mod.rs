@@ -1,8 +1,14 @@
 //! The cache: a decorator in front of the database that gives the same answers (DESIGN section 6).
 //!
-//! Three moka caches, bounded by weight: tenants (catalog and applied revision), members (status,
-//! teams, the names of their roles) and compiled custom roles. Nothing is keyed by a tenant's
-//! revision, so one role edit leaves every member where it is.
+//! Three caches, bounded by weight: tenants (catalog and applied revision) and compiled custom roles,
+//! which moka holds, and members (status, teams, the names of their roles), see [`members`] for why
+//! not, and [`held`] for what members share. Nothing is keyed by a tenant's revision, so one role edit
+//! leaves every member where it is.
+//!
+//! **What it takes.** Of the bound, 9 parts of 20 are for members, 4 for what they share, 5 for roles,
+//! 1 for tenants, 1 for what threads keep ready. What is shared counts there once, as long as it is
+//! there, and not at each member: else a cache of members who are alike would seem full at half its
+//! bound.
 //!
 //! **One state.** Every entry carries the tenant's revision at which it was read. A view first reads
 //! how far changes have been applied, then takes only entries read at or before that: an entry that
@@ -23,6 +29,7 @@ mod following;
 mod front;
 mod held;
 mod interner;
+mod members;
 mod one;
 mod reads;
 mod stats;
@@ -46,7 +53,8 @@ pub use self::stats::CacheStats;
 
 use self::fill_guard::FillGuard;
 use self::front::Front;
-use self::held::{Held, Sharing};
+use self::held::Sharing;
+use self::members::Members;
 use self::one::LoadTurns;
 use self::stats::Counters;
 use self::tenant::CachedTenant;
@@ -94,7 +102,7 @@ struct Entry<T> {
 pub struct Cached {
     store: SqlStore,
     tenants: Cache<TenantId, Arc<CachedTenant>>,
-    members: Cache<Key<MemberId>, Entry<Arc<Held>>>,
+    members: Members,
     sharing: Sharing,
     roles: Cache<Key<RoleId>, Entry<Arc<CompiledRole>>>,
     guard: FillGuard,
@@ -122,13 +130,7 @@ impl Cached {
                     weight(size_of::<CachedTenant>() + id.as_str().len())
                 })
                 .build(),
-            members: Cache::builder()
-                .max_capacity(bytes / 20 * 9)
-                .weigher(|key: &Key<MemberId>, entry: &Entry<Arc<Held>>| {
-                    let alone = entry.value.as_deref().map(|held| held.alone);
-                    weight(key.id.as_str().len() + alone.unwrap_or_default())
-                })
-                .build(),
+            members: Members::new(bytes / 20 * 9),
             sharing: Sharing::new(bytes / 20 * 4),
             roles: Cache::builder()
                 .max_capacity(bytes / 20 * 5)
@@ -160,7 +162,7 @@ impl Cached {
             role_misses: role_misses.get(),
             bypasses: bypasses.get(),
             weight: self.tenants.weighted_size()
-                + self.members.weighted_size()
+                + self.members.bytes()
                 + self.sharing.bytes()
                 + self.roles.weighted_size()
                 + self.front.bytes(),
@@ -199,7 +201,7 @@ impl Cached {
 
     fn forget_member(&self, tenant: &CachedTenant, member: &MemberId) {
         let key = Key::of(tenant, member);
-        self.guard.invalidate(&key, || self.members.invalidate(&key));
+        self.guard.invalidate(&key, || self.members.remove(&key));
     }
 
     fn forget_role(&self, tenant: &CachedTenant, role: &RoleId) {

@@ -106,7 +106,7 @@ impl Cached {
         let value = found.as_ref().map(|member| self.sharing.held(member));
         self.guard.fill(ticket, || {
             let entry = Entry { value, seen_at: revision };
-            self.members.insert(Key::of(&tenant, member), entry);
+            self.members.insert(&Key::of(&tenant, member), entry);
             for (role, compiled) in &roles {
                 let key = Key::of(&tenant, role);
                 if !self.roles.contains_key(&key) {

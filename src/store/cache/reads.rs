@@ -140,7 +140,7 @@ impl Cached {
             let value = loaded.remove(member);
             found.extend(value.clone().map(|held| (member.clone(), held)));
             let entry = Entry { value, seen_at: seen.revision };
-            self.guard.fill(ticket, || self.members.insert(key(member), entry));
+            self.guard.fill(ticket, || self.members.insert(&key(member), entry));
         }
         Ok((seen.revision <= revision).then_some(found))
     }
