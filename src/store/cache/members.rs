@@ -19,7 +19,7 @@ use super::held::Held;
 use super::{Entry, Key};
 use crate::domain::ids::MemberId;
 
-/// What a set may take, in bytes: some fifty members.
+/// What a set takes at most, in bytes: some fifty members.
 const SET: usize = 4 << 10;
 
 /// How many places a set gets at a time.
@@ -33,6 +33,8 @@ const SHORT: usize = 38;
 pub(super) struct Members {
     hasher: RandomState,
     sets: Box<[Mutex<Set>]>,
+    /// What the slots of one set may take, in bytes.
+    of_set: usize,
     /// What all sets take.
     bytes: AtomicU64,
 }
@@ -64,10 +66,11 @@ enum Text {
 impl Members {
     /// Of at most about this many bytes.
     pub(super) fn new(bytes: u64) -> Self {
-        let sets = (bytes as usize / (SET + size_of::<Mutex<Set>>())).max(1);
+        let sets = (bytes as usize).div_ceil(SET).max(1);
         Members {
             hasher: RandomState::new(),
             sets: std::iter::repeat_with(Mutex::default).take(sets).collect(),
+            of_set: (bytes as usize / sets).saturating_sub(size_of::<Mutex<Set>>()),
             bytes: AtomicU64::new((sets * size_of::<Mutex<Set>>()) as u64),
         }
     }
@@ -89,12 +92,9 @@ impl Members {
     pub(super) fn insert(&self, key: &Key<MemberId>, entry: Entry<Arc<Held>>) {
         self.change(key, |set| {
             set.remove(key);
-            set.add(Slot {
-                incarnation: key.incarnation,
-                id: Text::of(key.id.as_str()),
-                entry,
-                used: false,
-            });
+            let id = Text::of(key.id.as_str());
+            let slot = Slot { incarnation: key.incarnation, id, entry, used: false };
+            set.add(slot, self.of_set);
         });
     }
 
@@ -131,12 +131,12 @@ impl Set {
         }
     }
 
-    fn add(&mut self, slot: Slot) {
+    fn add(&mut self, slot: Slot, most: usize) {
         let wanted = slot.beside() + size_of::<Slot>();
-        if wanted > SET {
+        if wanted > most {
             return;
         }
-        while self.slots.len() * size_of::<Slot>() + self.beside + wanted > SET {
+        while self.slots.len() * size_of::<Slot>() + self.beside + wanted > most {
             // The oldest; there is one, or there were room.
             let mut oldest = self.slots.remove(0);
             if std::mem::take(&mut oldest.used) {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn who_is_asked_for_stays_while_others_pass() {
-        let members = Members::new(1);
+        let members = Members::new(SET as u64);
         members.insert(&key(1, "kim"), seen(1));
         members.insert(&key(1, "lee"), seen(1));
         for number in 0..1_000 {
