@@ -98,6 +98,12 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether somebody else has a clone of it: the text is one for all of them.
+            #[must_use]
+            pub fn has_clones(&self) -> bool {
+                Arc::strong_count(&self.0) > 1
+            }
         }
 
         impl Borrow<str> for $name {

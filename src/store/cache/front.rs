@@ -3,8 +3,8 @@
 //!
 //! moka counts and orders every read, under locks that cores share: right for deciding what to
 //! evict, and several times the cost of the whole decision. So a thread keeps the views of the
-//! members that it was asked about, ready to decide from, in a table of fixed size of its own. moka
-//! stays what holds, loads and evicts; a view in here is never the last word:
+//! members that it was asked about, ready to decide from, in a table of fixed size of its own. What all
+//! threads share stays what holds, loads and evicts; a view in here is never the last word:
 //!
 //! - It is good as long as its tenant's entry is the one that was cached when the view was made:
 //!   [`FillGuard::version`](super::fill_guard::FillGuard::version) changes when that is replaced or
@@ -12,8 +12,8 @@
 //! - And as long as no change was applied to that entry, nor a newer answer given: its revision is
 //!   still the view's.
 //!
-//! A view that is not good any more is made anew from what moka holds: no query, unless moka lacks
-//! it as well. Where a view's member was evicted by moka meanwhile the view goes on being good: what
+//! A view that is not good any more is made anew from what is cached for all: no query, unless it is
+//! lacking there as well. Where a view's member was evicted meanwhile the view goes on being good: what
 //! makes views good is their tenant.
 
 use std::cell::RefCell;

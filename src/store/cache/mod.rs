@@ -1,8 +1,14 @@
 //! The cache: a decorator in front of the database that gives the same answers (DESIGN section 6).
 //!
-//! Three moka caches, bounded by weight: tenants (catalog and applied revision), members (status,
-//! teams, the names of their roles) and compiled custom roles. Nothing is keyed by a tenant's
-//! revision, so one role edit leaves every member where it is.
+//! Three caches, bounded by weight: tenants (catalog and applied revision) and compiled custom roles,
+//! which moka holds, and members (status, teams, the names of their roles), see [`members`] for why
+//! not, and [`held`] for what members share. Nothing is keyed by a tenant's revision, so one role edit
+//! leaves every member where it is.
+//!
+//! **What it takes.** Of the bound, 9 parts of 20 are for members, 4 for what they share, 5 for roles,
+//! 1 for tenants, 1 for what threads keep ready. What is shared counts there once, as long as it is
+//! there, and not at each member: else a cache of members who are alike would seem full at half its
+//! bound.
 //!
 //! **One state.** Every entry carries the tenant's revision at which it was read. A view first reads
 //! how far changes have been applied, then takes only entries read at or before that: an entry that
@@ -21,6 +27,9 @@
 mod fill_guard;
 mod following;
 mod front;
+mod held;
+mod interner;
+mod members;
 mod one;
 mod reads;
 mod stats;
@@ -44,6 +53,8 @@ pub use self::stats::CacheStats;
 
 use self::fill_guard::FillGuard;
 use self::front::Front;
+use self::held::Sharing;
+use self::members::Members;
 use self::one::LoadTurns;
 use self::stats::Counters;
 use self::tenant::CachedTenant;
@@ -53,7 +64,6 @@ use super::{
 };
 use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::Member;
 use crate::domain::role::CompiledRole;
 
 /// How often a view starts over before it reads the database in one transaction.
@@ -66,24 +76,24 @@ const ENTRY_OVERHEAD: usize = 180;
 /// In how many groups keys are guarded: enough that two busy keys seldom meet.
 const STRIPES: usize = 1024;
 
-/// A cached member or role is found by this, never by a joined string.
+/// A cached member or role is found by this, never by a joined string. The tenant is in it: every
+/// entry of a tenant gets an incarnation that no other has had in this process, of whatever tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key<Id> {
-    tenant: TenantId,
     incarnation: u64,
     id: Id,
 }
 
 impl<Id: Clone> Key<Id> {
-    fn of(tenant: &TenantId, cached: &CachedTenant, id: &Id) -> Self {
-        Key { tenant: tenant.clone(), incarnation: cached.incarnation, id: id.clone() }
+    fn of(tenant: &CachedTenant, id: &Id) -> Self {
+        Key { incarnation: tenant.incarnation, id: id.clone() }
     }
 }
 
 /// What was read, and the tenant's revision it was read at. `None`: there is no such thing.
 #[derive(Debug, Clone)]
 struct Entry<T> {
-    value: Option<Arc<T>>,
+    value: Option<T>,
     seen_at: u64,
 }
 
@@ -92,8 +102,9 @@ struct Entry<T> {
 pub struct Cached {
     store: SqlStore,
     tenants: Cache<TenantId, Arc<CachedTenant>>,
-    members: Cache<Key<MemberId>, Entry<Member>>,
-    roles: Cache<Key<RoleId>, Entry<CompiledRole>>,
+    members: Members,
+    sharing: Sharing,
+    roles: Cache<Key<RoleId>, Entry<Arc<CompiledRole>>>,
     guard: FillGuard,
     loads: LoadTurns,
     front: Front,
@@ -119,16 +130,11 @@ impl Cached {
                     weight(size_of::<CachedTenant>() + id.as_str().len())
                 })
                 .build(),
-            members: Cache::builder()
-                .max_capacity(bytes / 20 * 13)
-                .weigher(|key: &Key<MemberId>, entry: &Entry<Member>| {
-                    let value = entry.value.as_deref().map(member_bytes).unwrap_or_default();
-                    weight(key.id.as_str().len() + value)
-                })
-                .build(),
+            members: Members::new(bytes / 20 * 9),
+            sharing: Sharing::new(bytes / 20 * 4),
             roles: Cache::builder()
                 .max_capacity(bytes / 20 * 5)
-                .weigher(|key: &Key<RoleId>, entry: &Entry<CompiledRole>| {
+                .weigher(|key: &Key<RoleId>, entry: &Entry<Arc<CompiledRole>>| {
                     let value = entry.value.as_deref().map(CompiledRole::weight);
                     weight(key.id.as_str().len() + value.unwrap_or_default())
                 })
@@ -156,7 +162,8 @@ impl Cached {
             role_misses: role_misses.get(),
             bypasses: bypasses.get(),
             weight: self.tenants.weighted_size()
-                + self.members.weighted_size()
+                + self.members.bytes()
+                + self.sharing.bytes()
                 + self.roles.weighted_size()
                 + self.front.bytes(),
         }
@@ -192,13 +199,13 @@ impl Cached {
         }
     }
 
-    fn forget_member(&self, id: &TenantId, tenant: &CachedTenant, member: &MemberId) {
-        let key = Key::of(id, tenant, member);
-        self.guard.invalidate(&key, || self.members.invalidate(&key));
+    fn forget_member(&self, tenant: &CachedTenant, member: &MemberId) {
+        let key = Key::of(tenant, member);
+        self.guard.invalidate(&key, || self.members.remove(&key));
     }
 
-    fn forget_role(&self, id: &TenantId, tenant: &CachedTenant, role: &RoleId) {
-        let key = Key::of(id, tenant, role);
+    fn forget_role(&self, tenant: &CachedTenant, role: &RoleId) {
+        let key = Key::of(tenant, role);
         self.guard.invalidate(&key, || self.roles.invalidate(&key));
     }
 
@@ -266,7 +273,7 @@ impl Cached {
     ) -> Result<Option<TenantView>, StoreError> {
         let view = self.tenant_at_hand(id).and_then(|tenant| {
             let revision = tenant.usable().filter(|revision| *revision >= at_least)?;
-            let members = self.whole(id, &tenant, revision, wanted)?;
+            let members = self.whole(&tenant, revision, wanted)?;
             let (catalog, state) = (Arc::clone(&tenant.catalog), tenant.state(revision));
             Some(TenantView { catalog, state, members, stale_since: Some(since) })
         });
@@ -357,10 +364,10 @@ impl ChangeListener for Cached {
         match touched {
             Touched::Tenant => return self.forget_tenant(id),
             Touched::Members(members) => {
-                members.iter().for_each(|member| self.forget_member(id, &tenant, member));
+                members.iter().for_each(|member| self.forget_member(&tenant, member));
             }
             Touched::Roles(roles) => {
-                roles.iter().for_each(|role| self.forget_role(id, &tenant, role));
+                roles.iter().for_each(|role| self.forget_role(&tenant, role));
             }
             Touched::Nothing => {}
         }
@@ -386,11 +393,4 @@ fn deciding_threads() -> usize {
 
 fn weight(bytes: usize) -> u32 {
     u32::try_from(ENTRY_OVERHEAD + bytes).unwrap_or(u32::MAX)
-}
-
-fn member_bytes(member: &Member) -> usize {
-    let ids = (member.roles.iter().map(|id| id.as_str().len()))
-        .chain(member.teams.iter().map(|id| id.as_str().len()));
-    // Each id is a pointer with a length, and a counted text behind it.
-    size_of::<Member>() + member.id.as_str().len() + ids.map(|bytes| bytes + 32).sum::<usize>()
 }

@@ -60,7 +60,7 @@ impl Cached {
                 let Some(revision) = tenant.usable().filter(|revision| *revision >= wanted) else {
                     return Ok(Found::NotHere);
                 };
-                if let Some(members) = self.whole(id, tenant, revision, wanted_members) {
+                if let Some(members) = self.whole(tenant, revision, wanted_members) {
                     let (catalog, state) = (Arc::clone(&tenant.catalog), tenant.state(revision));
                     return Ok(Found::View(TenantView {
                         catalog,
@@ -103,12 +103,12 @@ impl Cached {
             },
         };
         // Under the tenant's ticket: every change of it makes that void before anything else.
-        let value = found.clone().map(Arc::new);
+        let value = found.as_ref().map(|member| self.sharing.held(member));
         self.guard.fill(ticket, || {
             let entry = Entry { value, seen_at: revision };
-            self.members.insert(Key::of(id, &tenant, member), entry);
+            self.members.insert(&Key::of(&tenant, member), entry);
             for (role, compiled) in &roles {
-                let key = Key::of(id, &tenant, role);
+                let key = Key::of(&tenant, role);
                 if !self.roles.contains_key(&key) {
                     let entry = Entry { value: Some(Arc::clone(compiled)), seen_at: revision };
                     self.roles.insert(key, entry);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::front::Kept;
+use super::held::Held;
 use super::tenant::CachedTenant;
 use super::{Cached, Entry, Key};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::{Member, Subject};
+use crate::domain::member::Subject;
 use crate::domain::role::CompiledRole;
 use crate::store::{MemberView, StoreError, TenantView};
 
@@ -19,6 +20,9 @@ pub(super) struct Partly<T, Id> {
     /// How many were cached, for the statistics.
     pub(super) hits: usize,
 }
+
+/// A member that exists, and what is true of it.
+type CachedMember = (MemberId, Arc<Held>);
 
 pub(super) type CompiledRoles = HashMap<RoleId, Arc<CompiledRole>>;
 
@@ -64,7 +68,7 @@ impl Cached {
                 Ok(Some(TenantView { catalog, state, members, stale_since: None }))
             }
             Err(dangling) => {
-                dangling.iter().for_each(|member| self.forget_member(id, tenant, member));
+                dangling.iter().for_each(|member| self.forget_member(tenant, member));
                 Ok(None)
             }
         }
@@ -78,7 +82,7 @@ impl Cached {
         let version = self.guard.version(&id);
         let entry = self.tenant_at_hand(&id)?;
         let revision = entry.usable()?;
-        let subject = self.whole(&id, &entry, revision, std::slice::from_ref(&member))?;
+        let subject = self.whole(&entry, revision, std::slice::from_ref(&member))?;
         let view = Arc::new(MemberView {
             catalog: Arc::clone(&entry.catalog),
             state: entry.state(revision),
@@ -95,13 +99,12 @@ impl Cached {
     /// All of these members that exist, if everything that is needed is cached.
     pub(super) fn whole(
         &self,
-        id: &TenantId,
         tenant: &CachedTenant,
         revision: u64,
         wanted: &[MemberId],
     ) -> Option<HashMap<MemberId, Arc<Subject>>> {
-        let members = self.cached_members(id, tenant, revision, wanted)?;
-        let roles = self.cached_roles(id, tenant, revision, named(&members.found))?;
+        let members = self.cached_members(tenant, revision, wanted)?;
+        let roles = self.cached_roles(tenant, revision, named(&members.found))?;
         if !(members.missing.is_empty() && roles.missing.is_empty()) {
             return None;
         }
@@ -118,8 +121,8 @@ impl Cached {
         tenant: &CachedTenant,
         revision: u64,
         wanted: &[MemberId],
-    ) -> Result<Option<Vec<Arc<Member>>>, StoreError> {
-        let Some(cached) = self.cached_members(id, tenant, revision, wanted) else {
+    ) -> Result<Option<Vec<CachedMember>>, StoreError> {
+        let Some(cached) = self.cached_members(tenant, revision, wanted) else {
             return Ok(None);
         };
         let Partly { mut found, missing, hits } = cached;
@@ -128,16 +131,17 @@ impl Cached {
         if missing.is_empty() {
             return Ok(Some(found));
         }
-        let key = |member: &MemberId| Key::of(id, tenant, member);
+        let key = |member: &MemberId| Key::of(tenant, member);
         let tickets: Vec<_> = missing.iter().map(|member| self.guard.begin(&key(member))).collect();
         let seen = self.in_time(self.store.load_members(id, &missing)).await?;
-        let mut loaded: HashMap<MemberId, Arc<Member>> =
-            seen.value.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
+        let mut loaded: HashMap<MemberId, Arc<Held>> = (seen.value.into_iter())
+            .map(|member| (member.id.clone(), self.sharing.held(&member)))
+            .collect();
         for (member, ticket) in missing.iter().zip(tickets) {
             let value = loaded.remove(member);
-            found.extend(value.clone());
+            found.extend(value.clone().map(|held| (member.clone(), held)));
             let entry = Entry { value, seen_at: seen.revision };
-            self.guard.fill(ticket, || self.members.insert(key(member), entry));
+            self.guard.fill(ticket, || self.members.insert(&key(member), entry));
         }
         Ok((seen.revision <= revision).then_some(found))
     }
@@ -145,17 +149,16 @@ impl Cached {
     /// What is cached of the members; nothing when one was read at a later revision.
     pub(super) fn cached_members(
         &self,
-        id: &TenantId,
         tenant: &CachedTenant,
         revision: u64,
         wanted: &[MemberId],
-    ) -> Option<Partly<Vec<Arc<Member>>, MemberId>> {
+    ) -> Option<Partly<Vec<CachedMember>, MemberId>> {
         let mut found = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
         for member in wanted {
-            match self.members.get(&Key::of(id, tenant, member)) {
+            match self.members.get(&Key::of(tenant, member)) {
                 Some(entry) if entry.seen_at > revision => return None,
-                Some(entry) => found.extend(entry.value),
+                Some(entry) => found.extend(entry.value.map(|held| (member.clone(), held))),
                 None => missing.push(member.clone()),
             }
         }
@@ -171,7 +174,7 @@ impl Cached {
         revision: u64,
         wanted: BTreeSet<&RoleId>,
     ) -> Result<Option<CompiledRoles>, StoreError> {
-        let Some(cached) = self.cached_roles(id, tenant, revision, wanted) else {
+        let Some(cached) = self.cached_roles(tenant, revision, wanted) else {
             return Ok(None);
         };
         let Partly { mut found, missing, hits } = cached;
@@ -180,7 +183,7 @@ impl Cached {
         if missing.is_empty() {
             return Ok(Some(found));
         }
-        let key = |role: &RoleId| Key::of(id, tenant, role);
+        let key = |role: &RoleId| Key::of(tenant, role);
         let tickets: Vec<_> = missing.iter().map(|role| self.guard.begin(&key(role))).collect();
         let wanted: BTreeSet<RoleId> = missing.iter().cloned().collect();
         let seen = self.in_time(self.store.load_roles(id, &tenant.catalog, &wanted)).await?;
@@ -196,7 +199,6 @@ impl Cached {
     /// What is cached of the roles; nothing when one was read at a later revision.
     pub(super) fn cached_roles(
         &self,
-        id: &TenantId,
         tenant: &CachedTenant,
         revision: u64,
         wanted: BTreeSet<&RoleId>,
@@ -208,7 +210,7 @@ impl Cached {
                 found.insert(role.clone(), Arc::clone(&default.compiled));
                 continue;
             }
-            match self.roles.get(&Key::of(id, tenant, role)) {
+            match self.roles.get(&Key::of(tenant, role)) {
                 Some(entry) if entry.seen_at > revision => return None,
                 Some(entry) => {
                     hits += 1;
@@ -222,30 +224,24 @@ impl Cached {
 }
 
 /// The roles that the members name.
-pub(super) fn named(members: &[Arc<Member>]) -> BTreeSet<&RoleId> {
-    members.iter().flat_map(|member| &member.roles).collect()
+fn named(members: &[CachedMember]) -> BTreeSet<&RoleId> {
+    members.iter().flat_map(|(_, held)| held.roles.iter()).collect()
 }
 
 /// The members with their roles; else those that name a role which is gone.
-pub(super) fn subjects(
-    members: &[Arc<Member>],
+fn subjects(
+    members: &[CachedMember],
     roles: &CompiledRoles,
 ) -> Result<HashMap<MemberId, Arc<Subject>>, Vec<MemberId>> {
     let mut subjects = HashMap::with_capacity(members.len());
     let mut dangling = Vec::new();
-    for member in members {
-        let held = |role: &RoleId| Some((role.clone(), Arc::clone(roles.get(role)?)));
-        let Some(held) = member.roles.iter().map(held).collect() else {
-            dangling.push(member.id.clone());
-            continue;
-        };
-        let subject = Subject {
-            id: member.id.clone(),
-            status: member.status,
-            teams: member.teams.as_slice().into(),
-            roles: held,
-        };
-        subjects.insert(member.id.clone(), Arc::new(subject));
+    for (id, held) in members {
+        match held.subject(id.clone(), roles) {
+            Some(subject) => {
+                subjects.insert(id.clone(), Arc::new(subject));
+            }
+            None => dangling.push(id.clone()),
+        }
     }
     if dangling.is_empty() { Ok(subjects) } else { Err(dangling) }
 }
