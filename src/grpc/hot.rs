@@ -3,7 +3,7 @@
 //!
 //! It answers only where it is certain of everything: a caller that this connection was recognized
 //! for, who may ask; a message that `wire` understands; a tenant that the caller sees; a decision
-//! that is at hand. Whatever else comes is not judged here but left to the [`api`](super::api), with
+//! that is at hand; a caller that may ask as much. Whatever else comes is not judged here but left to the [`api`](super::api), with
 //! all its rules and texts. So there is one place that refuses, and this one can only agree with it.
 //!
 //! Neither room nor time need be found for such a call: it is over before another one begins.
@@ -90,6 +90,10 @@ impl<S: DecisionSource> HotChecks<S> {
             resource.as_ref(),
             freshness,
         )?;
+        // Only now: what is left to the api counts there.
+        if !caller.may_ask() {
+            return None;
+        }
         self.decisions.count_one(made.ruling.reason);
         let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
         let named = resource.as_ref().map_or("", |resource| resource.id);

@@ -4,6 +4,7 @@
 //! and on whose behalf it is made in `acting`.
 
 mod acting;
+pub mod allowance;
 pub mod audit;
 pub mod authentication;
 pub mod caller;
