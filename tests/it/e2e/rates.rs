@@ -102,7 +102,7 @@ fn streamed(questions: usize) -> pb::CheckStreamRequest {
     }
 }
 
-/// Calls until one is refused: how many were not, and that it was about as many as the limit says.
+/// Calls until one is refused, which is when as many were not as the limit says.
 async fn until_refused<F: AsyncFnMut() -> Result<(), Status>>(burst: u64, mut call: F) -> Status {
     let begun = Instant::now();
     let mut passed = 0;
@@ -117,58 +117,100 @@ async fn until_refused<F: AsyncFnMut() -> Result<(), Status>>(burst: u64, mut ca
     }
 }
 
-#[tokio::test]
-async fn each_way_of_asking_ends_at_the_limit_and_others_go_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let limit = "questions_per_second = 1\nburst = 100";
-    let few = "questions_per_second = 1\nburst = 20";
-    let server = start(
-        directory.path(),
-        &[
-            caller("admin", "\"admin\", \"check\"", ""),
-            caller("checks", CHECK, few),
-            caller("reads", "\"read\"", few),
-            caller("batches", CHECK, limit),
-            caller("filters", CHECK, limit),
-            caller("streams", CHECK, limit),
-        ],
-        &[],
-    );
-    let channel = server.channel().await;
-    acme(&channel, "admin").await;
+/// A server with a tenant, and a caller that is limited beside one that is not.
+struct Desk {
+    server: Server,
+    channel: Channel,
+    _directory: tempfile::TempDir,
+}
 
-    // One by one: the first asks the database, the others are at hand.
-    let status = until_refused(20, async || check(&channel, Some("checks")).await).await;
-    let later = limited(&status, "checks", 1);
+impl Desk {
+    /// The limited one, `slow`, has this capability and may ask one question a second, and so many at
+    /// once.
+    async fn new(capability: &str, burst: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = format!("questions_per_second = 1\nburst = {burst}");
+        let callers =
+            [caller("fast", "\"admin\", \"check\"", ""), caller("slow", capability, &limit)];
+        let server = start(directory.path(), &callers, &[]);
+        let channel = server.channel().await;
+        acme(&channel, "fast").await;
+        Desk { server, channel, _directory: directory }
+    }
+
+    /// At the end: so many questions were refused, and whoever has no limit asks what it wants.
+    async fn refused(&self, questions: u32) {
+        let refused = |caller| format!("rolegate_rate_limited_total{{caller=\"{caller}\"}}");
+        assert_eq!(metric(&self.server, &refused("slow")).await, Some(questions.into()));
+        for _ in 0..300 {
+            check(&self.channel, Some("fast")).await.unwrap();
+        }
+        batch(&self.channel, "fast", 5_000).await.unwrap();
+        filter(&self.channel, "fast", 5_000).await.unwrap();
+        assert_eq!(metric(&self.server, &refused("fast")).await, None);
+        let log = self.server.log();
+        let said = log.lines().filter(|line| line.contains("a caller asks more than it may"));
+        assert_eq!(said.filter(|line| line.contains("\"slow\"")).count(), 1, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn checks_end_at_the_limit_and_go_on_when_it_was_said() {
+    let desk = Desk::new(CHECK, 20).await;
+    let check = async || check(&desk.channel, Some("slow")).await;
+    // The first asks the database, the others are at hand.
+    let later = limited(&until_refused(20, check).await, "slow", 1);
     assert!(later <= Duration::from_secs(1), "{later:?}");
     tokio::time::sleep(later).await;
-    check(&channel, Some("checks")).await.unwrap();
+    check().await.unwrap();
+    desk.refused(1).await;
+}
 
-    // Every other call is one question, and health is none.
-    let mut roles = RoleServiceClient::new(channel.clone());
+#[tokio::test]
+async fn every_other_call_is_a_question_and_health_is_none() {
+    let desk = Desk::new("\"read\"", 20).await;
     let request = pb::ListPermissionsRequest { tenant_id: "acme".into(), ..Default::default() };
-    let list = async || roles.list_permissions(tokened("reads", request.clone())).await.map(drop);
-    limited(&until_refused(20, list).await, "reads", 1);
+    let list = async || {
+        let mut roles = RoleServiceClient::new(desk.channel.clone());
+        roles.list_permissions(tokened("slow", request.clone())).await.map(drop)
+    };
+    limited(&until_refused(20, list).await, "slow", 1);
     for _ in 0..40 {
-        let probe = tokened("reads", HealthCheckRequest::default());
-        HealthClient::new(channel.clone()).check(probe).await.unwrap();
+        let probe = tokened("slow", HealthCheckRequest::default());
+        HealthClient::new(desk.channel.clone()).check(probe).await.unwrap();
     }
+    desk.refused(1).await;
+}
 
-    // By their items, once each, whether they have to ask the database or are at hand.
-    for questions in [60, 30] {
-        batch(&channel, "batches", questions).await.unwrap();
-        filter(&channel, "filters", questions).await.unwrap();
-    }
-    let later = limited(&batch(&channel, "batches", 60).await.unwrap_err(), "batches", 60);
+/// Messages of many questions, each counted once, whether they ask the database or are at hand.
+async fn many_at_once<F: AsyncFn(&Channel, &str, usize) -> Result<(), Status>>(ask: F) {
+    let desk = Desk::new(CHECK, 100).await;
+    ask(&desk.channel, "slow", 60).await.unwrap();
+    ask(&desk.channel, "slow", 30).await.unwrap();
+    let later = limited(&ask(&desk.channel, "slow", 60).await.unwrap_err(), "slow", 60);
     assert!(later > Duration::from_secs(20) && later <= Duration::from_secs(50), "{later:?}");
-    limited(&filter(&channel, "filters", 60).await.unwrap_err(), "filters", 60);
     // What was refused cost nothing.
-    batch(&channel, "batches", 9).await.unwrap();
-    filter(&channel, "filters", 9).await.unwrap();
+    ask(&desk.channel, "slow", 10).await.unwrap();
+    desk.refused(60).await;
+}
 
+#[tokio::test]
+async fn batches_end_at_the_limit_by_their_items() {
+    many_at_once(batch).await;
+}
+
+#[tokio::test]
+async fn filters_end_at_the_limit_by_their_candidates() {
+    many_at_once(filter).await;
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_what_was_beyond_the_limit() {
+    let desk = Desk::new(CHECK, 100).await;
     let (ask, receiver) = mpsc::channel(10);
-    let mut client = AuthzServiceClient::new(channel.clone());
-    let request = tokened("streams", ReceiverStream::new(receiver));
+    let mut client = AuthzServiceClient::new(desk.channel.clone());
+    // One for the call, then the items.
+    let request = tokened("slow", ReceiverStream::new(receiver));
     let mut answers = client.check_stream(request).await.unwrap().into_inner();
     for questions in [60, 30] {
         ask.send(streamed(questions)).await.unwrap();
@@ -180,29 +222,15 @@ async fn each_way_of_asking_ends_at_the_limit_and_others_go_on() {
         }
     }
     ask.send(streamed(60)).await.unwrap();
-    let refusal = answers.message().await.unwrap().unwrap().refusal.unwrap();
+    let refusal = answers.message().await.unwrap().unwrap().refusal.expect("no refusal");
     assert_eq!(refusal.correlation_ids, (0..60).collect::<Vec<_>>());
     let error = refusal.error.unwrap();
     assert_eq!((error.reason.as_str(), error.field.as_str()), ("RATE_LIMITED", ""));
     assert!(error.metadata["retry_after_ms"].parse::<u64>().unwrap() > 20_000);
-    ask.send(streamed(8)).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().results.len(), 8);
-
-    // All the while, whoever has no limit asks what it wants.
-    for _ in 0..300 {
-        check(&channel, Some("admin")).await.unwrap();
-    }
-    batch(&channel, "admin", 5_000).await.unwrap();
-
-    for (caller, refused) in [("checks", 1.0), ("batches", 60.0), ("streams", 60.0)] {
-        let line = format!("rolegate_rate_limited_total{{caller=\"{caller}\"}}");
-        assert_eq!(metric(&server, &line).await, Some(refused), "{caller}");
-    }
-    let line = "rolegate_rate_limited_total{caller=\"admin\"}";
-    assert_eq!(metric(&server, line).await, None);
-    let log = server.log();
-    let said = log.lines().filter(|line| line.contains("a caller asks more than it may"));
-    assert_eq!(said.filter(|line| line.contains("\"batches\"")).count(), 1, "{log}");
+    ask.send(streamed(9)).await.unwrap();
+    let response = answers.message().await.unwrap().unwrap();
+    assert_eq!((response.results.len(), response.refusal), (9, None));
+    desk.refused(60).await;
 }
 
 #[tokio::test]
