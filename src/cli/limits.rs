@@ -26,6 +26,10 @@ pub(super) struct LimitArgs {
     /// --max-message-kib. What is beyond it is refused with SERVER_OVERLOADED.
     #[arg(long, env = "ROLEGATE_MAX_CALLS_MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_calls_mib: u32,
+    /// How many questions a caller may ask in a second that has no questions_per_second in the callers
+    /// file. What is beyond it is refused with RATE_LIMITED. By default no limit.
+    #[arg(long, env = "ROLEGATE_MAX_QUESTIONS_PER_SECOND_PER_CALLER", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    max_questions_per_second_per_caller: Option<u32>,
     /// After how long a connection is asked to end, in seconds. Calls under way may end first.
     #[arg(long, env = "ROLEGATE_MAX_CONNECTION_AGE", default_value_t = 1800, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     max_connection_age: u64,
@@ -50,6 +54,7 @@ impl LimitArgs {
             connection_age: Duration::from_secs(self.max_connection_age),
             connection_idle: (self.max_connection_idle > 0)
                 .then(|| Duration::from_secs(self.max_connection_idle)),
+            questions_per_second: self.max_questions_per_second_per_caller,
             keepalive: Duration::from_secs(self.keepalive),
         }
     }

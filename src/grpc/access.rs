@@ -30,6 +30,9 @@ const READ: Takes = Takes::One(Capability::Read);
 const FOLLOW: Takes = Takes::One(Capability::Watch);
 const MUTATION: Takes = Takes::Mutation;
 
+/// The methods whose messages ask many questions at once.
+pub(super) const BATCH_CHECK: &str = "/rolegate.v1.AuthzService/BatchCheck";
+pub(super) const FILTER_RESOURCES: &str = "/rolegate.v1.AuthzService/FilterResources";
 /// The methods that are streams.
 pub(super) const CHECK_STREAM: &str = "/rolegate.v1.AuthzService/CheckStream";
 pub(super) const WATCH: &str = "/rolegate.v1.AuthzService/Watch";
@@ -37,9 +40,9 @@ pub(super) const WATCH: &str = "/rolegate.v1.AuthzService/Watch";
 /// Every method that is served.
 pub const TABLE: [(&str, Takes); 39] = [
     ("/rolegate.v1.AuthzService/Check", CHECK),
-    ("/rolegate.v1.AuthzService/BatchCheck", CHECK),
+    (BATCH_CHECK, CHECK),
     (CHECK_STREAM, CHECK),
-    ("/rolegate.v1.AuthzService/FilterResources", CHECK),
+    (FILTER_RESOURCES, CHECK),
     ("/rolegate.v1.AuthzService/PlanFilter", CHECK),
     ("/rolegate.v1.AuthzService/ListEffectivePermissions", CHECK),
     ("/rolegate.v1.AuthzService/ListAuthorizedMembers", READ),
@@ -97,6 +100,13 @@ impl Access {
 /// rights that it began with.
 pub(super) fn lasts(path: &str) -> bool {
     matches!(path, WATCH | CHECK_STREAM)
+}
+
+/// Whether a call counts as one question of its caller, before its message is looked at. Others
+/// count by their messages; health and reflection do not.
+pub(super) fn is_a_question(path: &str, takes: Takes) -> bool {
+    matches!(takes, Takes::One(_) | Takes::Mutation)
+        && !matches!(path, BATCH_CHECK | FILTER_RESOURCES)
 }
 
 /// Whether this caller may call a method that takes this, as far as its message need not be known.

@@ -1,5 +1,5 @@
-//! The layer that finds out who calls, and whether it may call that method at all: before the
-//! message is read, so before anything in it is looked at.
+//! The layer that finds out who calls, whether it may call that method at all, and has not asked too
+//! much: before the message is read, so before anything in it is looked at.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::access::{Access, Takes, lasts, may_call};
+use super::access::{Access, Takes, is_a_question, lasts, may_call};
 use super::pb::ErrorReason;
 use super::status::refuse;
 use crate::service::authentication::{Authenticator, Peer, Proof, Recognized, Unproven};
@@ -127,6 +127,9 @@ fn admit<B>(
     };
     let caller = Arc::clone(&recognized.caller);
     may_call(&caller, takes)?;
+    if is_a_question(request.uri().path(), takes) {
+        caller.spend(|| 1)?;
+    }
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     if lasts(request.uri().path()) {
         let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.clone());

@@ -1,6 +1,8 @@
 //! `BatchCheck` and `FilterResources` from memory: where everything that a message asks about is at
 //! hand at one state, it is answered from its bytes, without Strings. Every other message goes on as
 //! it came, to the service behind, which has all the rules and all the texts.
+//!
+//! Here it is also counted what such a message asks of its caller's allowance, whoever answers it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,8 +20,9 @@ use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::framing::{HEADER, begin, end, only};
-use super::wire::{self, Told};
+use super::access::{BATCH_CHECK, FILTER_RESOURCES};
+use super::framing::{HEADER, begin, end, first, only};
+use super::wire::{self, Asking, Told};
 use crate::domain::decision::DecisionReason;
 use crate::domain::resource::Attributes;
 use crate::service::at_hand::{AtHand, Made};
@@ -80,14 +83,12 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = match request.uri().path() {
-            "/rolegate.v1.AuthzService/BatchCheck" => Desk::batch,
-            "/rolegate.v1.AuthzService/FilterResources" => Desk::filter,
+        let asking = match request.uri().path() {
+            BATCH_CHECK => Asking::Items,
+            FILTER_RESOURCES => Asking::Resources,
             _ => return self.inner.call(request),
         };
-        if request.headers().contains_key("grpc-encoding") {
-            return self.inner.call(request);
-        }
+        let is_plain = !request.headers().contains_key("grpc-encoding");
         let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
             return self.inner.call(request);
         };
@@ -97,8 +98,14 @@ where
         Box::pin(async move {
             let (parts, mut body) = request.into_parts();
             let came = Came::of(&mut body, HEADER + limit).await;
-            if let Some(answer) = came.message().and_then(|message| answer(&desk, &caller, message))
-            {
+            if let Err(exceeded) = caller.spend(|| asking.count(first(&came.data))) {
+                return Ok(Status::from(exceeded).into_http());
+            }
+            let answer = |message| match asking {
+                Asking::Items => desk.batch(&caller, message),
+                Asking::Resources => desk.filter(&caller, message),
+            };
+            if let Some(answer) = came.message().filter(|_| is_plain).and_then(answer) {
                 return Ok(response(answer));
             }
             let again = Again { came: Some(came), rest: body };

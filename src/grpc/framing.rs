@@ -11,6 +11,12 @@ pub(super) fn only(bytes: &[u8]) -> Option<&[u8]> {
     (u32::from_be_bytes(length) as usize == message.len()).then_some(message)
 }
 
+/// The message that these bytes begin with, as far as it is there.
+pub(super) fn first(bytes: &[u8]) -> &[u8] {
+    let Some(([_, length @ ..], rest)) = bytes.split_first_chunk::<HEADER>() else { return &[] };
+    rest.get(..u32::from_be_bytes(*length) as usize).unwrap_or(rest)
+}
+
 /// Writes a message with what stands before it.
 pub(super) fn framed(to: &mut Vec<u8>, message: impl FnOnce(&mut Vec<u8>)) {
     let start = begin(to);

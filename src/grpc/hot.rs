@@ -3,7 +3,7 @@
 //!
 //! It answers only where it is certain of everything: a caller that this connection was recognized
 //! for, who may ask; a message that `wire` understands; a tenant that the caller sees; a decision
-//! that is at hand. Whatever else comes is not judged here but left to the [`api`](super::api), with
+//! that is at hand; a caller that may ask as much. Whatever else comes is not judged here but left to the [`api`](super::api), with
 //! all its rules and texts. So there is one place that refuses, and this one can only agree with it.
 //!
 //! Neither room nor time need be found for such a call: it is over before another one begins.
@@ -85,6 +85,10 @@ impl<S: DecisionSource> HotChecks<S> {
         let wire::Question { member, permission, resource } = *question;
         let at_hand = self.decisions.at_hand(tenant, freshness)?;
         let made = at_hand.check(member, permission, resource.as_ref())?;
+        // Only now: what is left to the api counts there.
+        if !caller.may_ask() {
+            return None;
+        }
         self.decisions.count_one(made.ruling.reason);
         let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
         let named = resource.as_ref().map_or(&[][..], |resource| resource.id);

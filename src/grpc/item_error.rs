@@ -7,6 +7,7 @@ use super::pb::ItemError;
 use super::wording::{self, Said, name};
 use crate::domain::refusal::{Refusal, Violation};
 use crate::service::ServiceError;
+use crate::service::allowance::RateExceeded;
 
 pub(super) fn of_violation(violation: &Violation) -> ItemError {
     item_error(wording::field(violation), wording::problem(&violation.problem))
@@ -19,6 +20,11 @@ pub(super) fn of_refusal(refusal: &Refusal) -> ItemError {
         Refusal::Invalid(violations) => violations.first().map(of_violation).unwrap_or_default(),
         other => item_error(String::new(), wording::refusal(other)),
     }
+}
+
+/// Of questions beyond what their caller may ask.
+pub(super) fn of_rate(exceeded: &RateExceeded) -> ItemError {
+    item_error(String::new(), wording::rate_limited(exceeded))
 }
 
 /// Of an error that may also be none of the caller's faults.

@@ -14,6 +14,7 @@ use super::pb::ErrorReason;
 use super::wording::{self, CHOICES, MISSING, Said, field, name, precondition_subject};
 use crate::domain::refusal::{Refusal, Violation};
 use crate::service::ServiceError;
+use crate::service::allowance::RateExceeded;
 use crate::service::watch::{EndCause, RightsLost, WatchEnd};
 use crate::store::StoreError;
 
@@ -81,6 +82,7 @@ pub fn code(reason: ErrorReason) -> Code {
         ErrorReason::CustomRoleLimit
         | ErrorReason::MessageTooLarge
         | ErrorReason::ServerOverloaded
+        | ErrorReason::RateLimited
         | ErrorReason::WatchStreamLimit => Code::ResourceExhausted,
         ErrorReason::CursorExpired => Code::OutOfRange,
         ErrorReason::ActorNotFound
@@ -164,6 +166,17 @@ impl From<Refusal> for Status {
                 with_details(code(said.reason), said, details)
             }
         }
+    }
+}
+
+impl From<RateExceeded> for Status {
+    fn from(exceeded: RateExceeded) -> Self {
+        let said = wording::rate_limited(&exceeded);
+        let mut details = ErrorDetails::new();
+        details.set_retry_info(Some(wording::retry_after(&exceeded)));
+        let subject = format!("caller/{}", exceeded.caller);
+        details.set_quota_failure([QuotaViolation::new(subject, &said.message)]);
+        with_details(code(said.reason), said, details)
     }
 }
 

@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 
 use super::jwks;
 use super::reload::{AllReloads, Contents, Watched};
+use crate::service::allowance::RateLimit;
 use crate::service::authentication::{Authenticator, CallersFile, KeySet, KeySource, KeyStore};
 
 /// Reads the callers file again when it changes, and the key sets that it names.
 pub(super) struct CallersWatch {
     path: PathBuf,
     file: Watched,
+    /// For callers that have no limit in it.
+    limit: Option<RateLimit>,
     /// What stands in it, while that cannot be used: it may be for want of a key set that comes later.
     waiting: Option<Contents>,
     authenticator: Arc<Authenticator>,
@@ -26,14 +29,19 @@ pub(super) struct CallersWatch {
 
 impl CallersWatch {
     /// Reads the file for the first time; then everything must be right.
-    pub(super) async fn start(path: &Path, reloads: Arc<AllReloads>) -> Result<Self, String> {
+    pub(super) async fn start(
+        path: &Path,
+        limit: Option<RateLimit>,
+        reloads: Arc<AllReloads>,
+    ) -> Result<Self, String> {
         let (file, contents) = Watched::new(vec![path.to_owned()]).await;
-        let callers = parse(path, contents)?;
+        let callers = parse(path, contents)?.limited(limit);
         tracing::info!(callers = callers.len(), "callers");
         let takes_certificates = callers.takes_certificates();
         let mut watch = CallersWatch {
             path: path.to_owned(),
             file,
+            limit,
             waiting: None,
             authenticator: Arc::new(Authenticator::new(callers)),
             reloads,
@@ -77,7 +85,7 @@ impl CallersWatch {
     }
 
     async fn replace(&mut self, contents: Contents) -> Result<(), String> {
-        let callers = parse(&self.path, contents)?;
+        let callers = parse(&self.path, contents)?.limited(self.limit);
         // First the keys: a file whose keys are not there is as broken as any.
         let stores = callers.key_stores(&self.authenticator.key_stores());
         let key_files = key_files(&self.path, &stores).await?;

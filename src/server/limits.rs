@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::service::allowance::RateLimit;
+
 /// What connections and calls may take. The command line documents each.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeLimits {
@@ -23,8 +25,17 @@ pub struct ServeLimits {
     pub connection_age: Duration,
     /// How long a connection may be without a call before it is asked to end; `None`: for good.
     pub connection_idle: Option<Duration>,
+    /// Questions a second of each caller that has no limit in the callers file; `None`: without end.
+    pub questions_per_second: Option<u32>,
     /// How long after a silence a connection is asked whether it is still there.
     pub keepalive: Duration,
+}
+
+impl ServeLimits {
+    /// What a caller may ask that has no limit in the callers file.
+    pub(super) fn rate(&self) -> Option<RateLimit> {
+        self.questions_per_second.map(|per_second| RateLimit::new(per_second, None))
+    }
 }
 
 impl Default for ServeLimits {
@@ -37,6 +48,7 @@ impl Default for ServeLimits {
             bytes: 512 << 20,
             connection_age: Duration::from_secs(30 * 60),
             connection_idle: Some(Duration::from_secs(15 * 60)),
+            questions_per_second: None,
             keepalive: Duration::from_secs(30),
         }
     }

@@ -1,8 +1,8 @@
 //! What `/metrics` shows: the numbers that the layers count, under the names that operators know
 //! them by. `docs/operating.md` explains each one.
 //!
-//! Labels are bounded by the program itself: reasons, outcomes, methods, codes, kinds. What a
-//! client or a tenant chooses is never one.
+//! Labels are bounded by the program itself: reasons, outcomes, methods, codes, kinds; and by the
+//! callers file, for names of callers. What a client or a tenant chooses is never one.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -340,6 +340,12 @@ impl Collector for Callers {
         }
         for (reason, count) in counts {
             lines.counter([("reason", reason)], count)?;
+        }
+        let help = "Questions that were refused to a caller because of its rate limit";
+        let mut lines = Lines::new(&mut encoder, "rate_limited", help, kind)?;
+        for caller in self.authenticator.limited() {
+            let refused = caller.allowance.as_ref().map_or(0, |allowance| allowance.refused());
+            lines.counter([("caller", &caller.name)], refused)?;
         }
         let AllReloads { callers, certificates, keys } = &*self.reloads;
         let all = [("callers", callers), ("certificates", certificates), ("keys", keys)];

@@ -93,13 +93,14 @@ impl Security {
         let callers = match &config.callers {
             None => None,
             Some(path) => {
-                let watch = CallersWatch::start(path, Arc::clone(&reloads)).await;
+                let watch =
+                    CallersWatch::start(path, config.limits.rate(), Arc::clone(&reloads)).await;
                 Some(watch.map_err(SecurityError::Callers)?)
             }
         };
         let authenticator = match &callers {
             Some(callers) => callers.authenticator(),
-            None => Arc::new(Authenticator::development()),
+            None => Arc::new(Authenticator::development(config.limits.rate())),
         };
         if config.dev {
             tracing::warn!("development mode: whoever reaches {address} may do anything");

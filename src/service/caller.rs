@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::allowance::{Allowance, RateExceeded};
 use crate::domain::ids::TenantId;
 
 /// What a caller may be allowed to do.
@@ -79,6 +81,8 @@ pub struct Caller {
     pub capabilities: Capabilities,
     /// The tenants that there are for it; `None`: all.
     pub tenants: Option<BTreeSet<TenantId>>,
+    /// How much it may ask; `None`: without end.
+    pub allowance: Option<Arc<Allowance>>,
 }
 
 impl Caller {
@@ -89,7 +93,29 @@ impl Caller {
             name: "dev".to_owned(),
             capabilities: Capability::ALL.into_iter().collect(),
             tenants: None,
+            allowance: None,
         }
+    }
+
+    /// Whether it may ask one question, which then counts. Who is told no goes on to where
+    /// [`Caller::spend`] is asked, which says why.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        self.allowance.as_ref().is_none_or(|allowance| allowance.take(1).is_ok())
+    }
+
+    /// Counts so many questions, which are only looked at where there is a limit.
+    ///
+    /// # Errors
+    /// They are more than it may ask now.
+    pub fn spend(&self, questions: impl FnOnce() -> usize) -> Result<(), RateExceeded> {
+        let Some(allowance) = &self.allowance else { return Ok(()) };
+        let questions = questions() as u64;
+        allowance.take(questions).map_err(|retry_after| {
+            allowance.refuse(&self.name, questions);
+            let limit = allowance.limit();
+            RateExceeded { caller: self.name.clone(), limit, questions, retry_after }
+        })
     }
 
     /// Whether there is this tenant for it, if there is one at all.

@@ -4,6 +4,7 @@
 //! and on whose behalf it is made in `acting`.
 
 mod acting;
+pub mod allowance;
 pub mod at_hand;
 pub mod audit;
 pub mod authentication;

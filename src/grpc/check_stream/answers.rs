@@ -11,7 +11,7 @@ use crate::domain::refusal::Violation;
 use crate::grpc::edge::malformed;
 use crate::grpc::fields::Fields;
 use crate::grpc::framing::{begin, end, framed};
-use crate::grpc::wire::{self, Told};
+use crate::grpc::wire::{self, Asking, Told};
 use crate::grpc::{authz, item_error, pb, show, values};
 use crate::service::at_hand::Made;
 use crate::service::caller::Caller;
@@ -49,6 +49,12 @@ impl<S: DecisionSource> Desk<S> {
         message: &[u8],
         to: &mut Vec<u8>,
     ) -> Result<Option<Later<S>>, Status> {
+        if let Err(exceeded) = self.caller.spend(|| Asking::Items.count(message)) {
+            let Numbers { items } = decode(message)?;
+            let numbers = items.iter().map(|item| item.correlation_id);
+            refuse(to, numbers, item_error::of_rate(&exceeded));
+            return Ok(None);
+        }
         let written = to.len();
         match self.at_once(message, to) {
             Some(rest) => Ok(rest),

@@ -85,7 +85,7 @@ impl Bench {
         });
         let mut request = HttpRequest::post(PATH).body(Body::new(StreamBody::new(frames))).unwrap();
         let caller = Arc::new(caller);
-        let authenticator = Arc::new(Authenticator::development());
+        let authenticator = Arc::new(Authenticator::development(None));
         let recognized = authenticator.recognize(None, None).unwrap();
         let proof = Proof::new(authenticator, None, None, recognized);
         request.extensions_mut().insert(caller);

@@ -16,6 +16,7 @@ use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
 use crate::grpc::{item_error, status, wording};
 use crate::service::ServiceError;
+use crate::service::allowance::{RateExceeded, RateLimit};
 use crate::service::caller::Capability;
 use crate::service::watch::{EndCause, RightsLost, WatchEnd};
 use crate::store::StoreError;
@@ -303,7 +304,22 @@ fn statuses() -> Vec<Status> {
     let problems = problems().into_iter().map(of_problem);
     let failures = failures().into_iter().map(Status::from);
     let ends = watch_ends().map(Status::from).chain(stream_ends());
-    refusals.chain(problems).chain(failures).chain(ends).collect()
+    let rates = rates().map(Status::from);
+    refusals.chain(problems).chain(failures).chain(ends).chain(rates).collect()
+}
+
+fn rates() -> impl Iterator<Item = RateExceeded> {
+    let exceeded = |per_second, burst, questions, retry_after| RateExceeded {
+        caller: "chat".into(),
+        limit: RateLimit::new(per_second, burst),
+        questions,
+        retry_after,
+    };
+    [
+        exceeded(50_000, None, 10_000, Duration::from_micros(40_001)),
+        exceeded(1, Some(20), 1, Duration::from_secs(1)),
+    ]
+    .into_iter()
 }
 
 fn stream_ends() -> [Status; 3] {
@@ -372,7 +388,7 @@ fn every_reason_comes_up_with_its_code_and_details() {
             status.code() == Code::InvalidArgument,
             status.code() == Code::FailedPrecondition,
             status.code() == Code::ResourceExhausted,
-            status.code() == Code::Unavailable,
+            status.code() == Code::Unavailable || reason == ErrorReason::RateLimited,
         );
         assert_eq!(has, expected, "{}", info.reason);
         for violation in details.precondition_failure().into_iter().flat_map(|f| &f.violations) {

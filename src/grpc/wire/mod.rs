@@ -9,10 +9,12 @@
 //!
 //! **Writing is exact**: byte for byte what prost would write.
 
+mod count;
 mod read;
 mod reader;
 mod write;
 
+pub(super) use count::Asking;
 pub(super) use read::{Batch, Check, Consistency, Filter, Question, Resource};
 pub(super) use write::{
     Told, check_item_result, check_response, check_stream_result, denied_reason, state_of_answer,

@@ -4,11 +4,13 @@
 mod actor;
 mod check_stream;
 mod problem;
+mod rate;
 mod refusal;
 mod watch;
 
 pub(super) use check_stream::{stream_draining, stream_rights_lost};
 pub(super) use problem::problem;
+pub(super) use rate::{rate_limited, retry_after};
 pub(super) use refusal::{precondition_subject, refusal};
 pub(super) use watch::{database_gone, draining, rights_lost, too_slow};
 

@@ -12,6 +12,7 @@ use super::keys::KeyStore;
 use super::peer::San;
 use crate::domain::document::{self, Fields, FileProblems, Problems, Word, did_you_mean};
 use crate::domain::ids::{MAX_ID_BYTES, TenantId};
+use crate::service::allowance::RateLimit;
 use crate::service::caller::{Caller, Capabilities, Capability};
 
 /// The most callers in a file.
@@ -56,7 +57,10 @@ pub(super) struct JwtProof {
 /// One caller with its proofs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CallerEntry {
-    pub(super) caller: Arc<Caller>,
+    /// Without an allowance: that comes of the limit, and of what was asked before.
+    pub(super) caller: Caller,
+    /// How much it may ask; `None`: the file does not say.
+    pub(super) limit: Option<RateLimit>,
     pub(super) sans: Vec<San>,
     pub(super) tokens: Vec<TokenHash>,
     pub(super) jwts: Vec<JwtProof>,
@@ -110,6 +114,15 @@ impl CallersFile {
             }
         }
         stores
+    }
+
+    /// The same with a limit for those that have none of their own.
+    #[must_use]
+    pub fn limited(mut self, limit: Option<RateLimit>) -> Self {
+        for entry in &mut self.callers {
+            entry.limit = entry.limit.or(limit);
+        }
+        self
     }
 
     /// How many callers there are.
@@ -213,9 +226,22 @@ fn caller(fields: Fields<'_>, seen: &mut Seen<'_, '_>) -> Option<CallerEntry> {
     let capabilities = fields.required_words("capabilities");
     let capabilities = capabilities.map(|words| capability_set(&fields, &words));
     let tenants = fields.words("tenants").map(|words| tenant_set(&fields, &words));
+    let limit = rate_limit(&fields);
     fields.finish();
-    let caller = Caller { name: name?.text, capabilities: capabilities?, tenants };
-    Some(CallerEntry { caller: Arc::new(caller), sans, tokens, jwts })
+    let caller = Caller { name: name?.text, capabilities: capabilities?, tenants, allowance: None };
+    Some(CallerEntry { caller, limit, sans, tokens, jwts })
+}
+
+fn rate_limit(fields: &Fields<'_>) -> Option<RateLimit> {
+    let number = |key| fields.number(key, 1..=RateLimit::MAX);
+    let (per_second, burst) = (number("questions_per_second"), number("burst"));
+    if let Some(burst) =
+        fields.get("burst").filter(|_| fields.get("questions_per_second").is_none())
+    {
+        let message = format!("burst of {} only goes with questions_per_second", fields.what());
+        fields.report(burst.at, message);
+    }
+    per_second.map(|per_second| RateLimit::new(per_second, burst))
 }
 
 fn caller_name(fields: &Fields<'_>, name: &Word) {

@@ -33,6 +33,7 @@ pub use refusals::Refusals;
 use self::file::{CallerEntry, JwtProof, ProviderEntry, TokenHash};
 use self::jwt::{JwtProblem, Provider};
 use self::recognized::Lasting;
+use super::allowance::{Allowance, RateLimit};
 use super::caller::Caller;
 
 /// The longest credential that is looked at, in bytes.
@@ -91,10 +92,11 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Takes everybody for the caller of development mode.
+    /// Takes everybody for the caller of development mode, with this limit for all of them together.
     #[must_use]
-    pub fn development() -> Self {
-        Self::of(Known::Everybody(Arc::new(Caller::development())))
+    pub fn development(limit: Option<RateLimit>) -> Self {
+        let allowance = limit.map(|limit| Arc::new(Allowance::new(limit)));
+        Self::of(Known::Everybody(Arc::new(Caller { allowance, ..Caller::development() })))
     }
 
     /// Knows the callers of a file. The keys of its issuers have to be brought, see
@@ -102,7 +104,7 @@ impl Authenticator {
     #[must_use]
     pub fn new(file: CallersFile) -> Self {
         let stores = file.key_stores(&[]);
-        Self::of(Known::Listed(Listed::new(file, &stores)))
+        Self::of(Known::Listed(Listed::new(file, &stores, &[])))
     }
 
     fn of(known: Known) -> Self {
@@ -114,9 +116,9 @@ impl Authenticator {
     }
 
     /// Knows the callers of this file from now on, with the keys of its
-    /// [`CallersFile::key_stores`].
+    /// [`CallersFile::key_stores`]. What a caller has asked already goes on counting.
     pub fn replace(&self, file: CallersFile, stores: &[Arc<KeyStore>]) {
-        let known = Arc::new(Known::Listed(Listed::new(file, stores)));
+        let known = Arc::new(Known::Listed(Listed::new(file, stores, self.known().callers())));
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -130,6 +132,13 @@ impl Authenticator {
                 listed.providers.iter().map(|provider| Arc::clone(&provider.keys)).collect()
             }
         }
+    }
+
+    /// Every caller that has a limit.
+    #[must_use]
+    pub fn limited(&self) -> Vec<Arc<Caller>> {
+        let known = self.known();
+        known.callers().iter().filter(|caller| caller.allowance.is_some()).cloned().collect()
     }
 
     /// Who was not recognized, and why.
@@ -181,8 +190,18 @@ enum Known {
     Listed(Listed),
 }
 
+impl Known {
+    fn callers(&self) -> &[Arc<Caller>] {
+        match self {
+            Known::Everybody(caller) => std::slice::from_ref(caller),
+            Known::Listed(listed) => &listed.callers,
+        }
+    }
+}
+
 /// A callers file, arranged for looking things up in it.
 struct Listed {
+    callers: Vec<Arc<Caller>>,
     sans: HashMap<San, Arc<Caller>>,
     tokens: Vec<(TokenHash, Arc<Caller>)>,
     providers: Vec<Provider>,
@@ -196,7 +215,15 @@ impl std::fmt::Debug for Listed {
 }
 
 impl Listed {
-    fn new(file: CallersFile, stores: &[Arc<KeyStore>]) -> Self {
+    /// `before` are those that were known until now.
+    fn new(file: CallersFile, stores: &[Arc<KeyStore>], before: &[Arc<Caller>]) -> Self {
+        let allowance = |name: &str, limit| {
+            let same = before.iter().find(|caller| caller.name == name);
+            match same.and_then(|caller| caller.allowance.as_ref()) {
+                Some(allowance) => allowance.under(limit),
+                None => Arc::new(Allowance::new(limit)),
+            }
+        };
         let provider = |entry: ProviderEntry| {
             let ProviderEntry { name, issuer, audience, algorithms, keys, leeway } = entry;
             let same = stores.iter().find(|store| *store.source() == keys);
@@ -204,12 +231,16 @@ impl Listed {
             Provider { name, issuer, audience, algorithms, leeway, keys }
         };
         let mut listed = Listed {
+            callers: Vec::new(),
             sans: HashMap::new(),
             tokens: Vec::new(),
             providers: file.providers.into_iter().map(provider).collect(),
             jwts: Vec::new(),
         };
-        for CallerEntry { caller, sans, tokens, jwts } in file.callers {
+        for CallerEntry { caller, limit, sans, tokens, jwts } in file.callers {
+            let allowance = limit.map(|limit| allowance(&caller.name, limit));
+            let caller = Arc::new(Caller { allowance, ..caller });
+            listed.callers.push(Arc::clone(&caller));
             listed.sans.extend(sans.into_iter().map(|san| (san, Arc::clone(&caller))));
             listed.tokens.extend(tokens.into_iter().map(|hash| (hash, Arc::clone(&caller))));
             listed.jwts.extend(jwts.into_iter().map(|proof| (proof, Arc::clone(&caller))));

@@ -375,6 +375,39 @@ fn what_was_recognized_holds_no_longer_than_its_proof() {
     assert!(!lasting.holds(&known));
 }
 
+#[test]
+fn a_reload_changes_limits_and_fills_no_bucket() {
+    let file = |more: &str, limit| {
+        let text = format!(
+            "[[caller]]\nname = \"chat\"\ncapabilities = [\"check\"]\ntoken_sha256 = [\"{}\"]\n{more}",
+            hash("t")
+        );
+        CallersFile::parse(&text).unwrap().limited(limit)
+    };
+    let own = "questions_per_second = 1\nburst = 3\n";
+    let known = Authenticator::new(file(own, None));
+    let chat = || known.authenticate(None, [b"Bearer t".as_slice()]).unwrap();
+    assert!(chat().spend(|| 100).is_ok());
+    let exceeded = chat().spend(|| 2).unwrap_err();
+    assert_eq!((exceeded.caller.as_str(), exceeded.questions), ("chat", 2));
+    assert_eq!(exceeded.limit, RateLimit::new(1, Some(3)));
+    // The same limit, whatever else changed, and whatever others have.
+    known.replace(file(&format!("{own}tenants = [\"a\"]\n"), Some(RateLimit::new(9, None))), &[]);
+    assert!(chat().tenants.is_some());
+    assert!(!chat().may_ask());
+    // None of its own: that of all, and no new burst.
+    known.replace(file("", Some(RateLimit::new(2, Some(500)))), &[]);
+    let exceeded = chat().spend(|| 450).unwrap_err();
+    assert_eq!(exceeded.limit, RateLimit::new(2, Some(500)));
+    assert_eq!(known.limited()[0].allowance.as_ref().unwrap().refused(), 452);
+    known.replace(file("", None), &[]);
+    assert!(chat().may_ask() && chat().spend(|| panic!("counted in vain")).is_ok());
+    assert!(known.limited().is_empty());
+    let everybody = Authenticator::development(Some(RateLimit::new(1, None)));
+    let dev = everybody.authenticate(None, []).unwrap();
+    assert!(dev.may_ask() && !dev.may_ask());
+}
+
 #[tokio::test]
 async fn an_unknown_key_asks_the_issuer_again_but_not_all_the_time() {
     let url = ISSUERS.replace("jwks_file = \"corp.json\"", "jwks_url = \"http://127.0.0.1:1/\"");
@@ -426,6 +459,7 @@ mtls = ["spiffe://a/chat", "chat.internal", "dns:*.internal"]
 token_sha256 = ["rolegate_hunter2"]
 capabilities = ["check", "raed"]
 tenants = ["a", "a", ""]
+burst = 100
 colour = "red"
 
 [[caller]]
@@ -433,6 +467,7 @@ name = "chat"
 mtls = ["spiffe://a/chat"]
 jwt = [{ provider = "crop", subject = "x" }, { provider = "corp" }, { provider = "corp", claims = { iss = "x" } }]
 capabilities = []
+questions_per_second = 0
 
 [[caller]]
 name = "rolegate"
@@ -462,16 +497,18 @@ capabilities = ["check"]
          \"raed\"; did you mean \"read\"?",
         "line 23: tenants of caller \"chat\" lists \"a\" twice",
         "line 23: an id in tenants of caller \"chat\" must not be empty",
-        "line 24: unknown key \"colour\" in caller \"chat\"",
-        "line 26: capabilities of caller \"chat\" names none",
-        "line 27: the name \"chat\" stands in line 19 already",
-        "line 28: \"spiffe://a/chat\" stands in line 20 already",
-        "line 29: there is no [[jwt]] of the name \"crop\"; did you mean \"corp\"?",
-        "line 29: a jwt of provider \"corp\" needs a subject or claims: else every token of it would \
+        "line 24: burst of caller \"chat\" only goes with questions_per_second",
+        "line 25: unknown key \"colour\" in caller \"chat\"",
+        "line 27: capabilities of caller \"chat\" names none",
+        "line 28: the name \"chat\" stands in line 19 already",
+        "line 29: \"spiffe://a/chat\" stands in line 20 already",
+        "line 30: there is no [[jwt]] of the name \"crop\"; did you mean \"corp\"?",
+        "line 30: a jwt of provider \"corp\" needs a subject or claims: else every token of it would \
          do",
-        "line 29: \"iss\" is checked by itself; it is no claim to choose by",
-        "line 32: caller \"rolegate\" cannot prove who it is: give it mtls, token_sha256 or jwt",
-        "line 33: the name \"rolegate\" stands for the program itself in the audit",
+        "line 30: \"iss\" is checked by itself; it is no claim to choose by",
+        "line 32: questions_per_second of caller \"chat\" must be between 1 and 100000000, not 0",
+        "line 34: caller \"rolegate\" cannot prove who it is: give it mtls, token_sha256 or jwt",
+        "line 35: the name \"rolegate\" stands for the program itself in the audit",
     ];
     assert_eq!(problems, expected.join("\n"));
     for secret in ["hunter2", "secret@"] {

@@ -19,6 +19,7 @@ mod http;
 mod limits;
 mod outage;
 pub(crate) mod process;
+mod rates;
 mod reasons;
 mod replicas;
 mod restore;

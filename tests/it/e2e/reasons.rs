@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 11] = [
+const ELSEWHERE: [ErrorReason; 12] = [
     ErrorReason::Unspecified,
     // Development mode knows one caller, who may do anything: see callers/matrix.rs.
     ErrorReason::CallerUnauthenticated,
@@ -25,6 +25,8 @@ const ELSEWHERE: [ErrorReason; 11] = [
     ErrorReason::WatchTooSlow,
     // See limits.rs.
     ErrorReason::ServerOverloaded,
+    // See rates.rs.
+    ErrorReason::RateLimited,
 ];
 
 #[derive(Default)]

@@ -132,7 +132,8 @@ async fn metrics_count_what_was_done_and_name_nobody() {
     let directory = tempfile::tempdir().unwrap();
     // With all that has metrics.
     let arguments = ["--demo", "--cache-mib", "7", "--decision-log", "decisions"];
-    let (server, admin) = start(directory.path(), &arguments);
+    let limit = ["--max-questions-per-second-per-caller", "1000000"];
+    let (server, admin) = start(directory.path(), &[&arguments[..], &limit].concat());
     let before = scrape(&admin).await;
     a_busy_day(&server).await;
 
@@ -269,6 +270,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_tls_handshakes", &["outcome"]),
         ("rolegate_connections_refused", &["reason"]),
         ("rolegate_calls_shed", &["what"]),
+        ("rolegate_rate_limited", &["caller"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
     ]);
