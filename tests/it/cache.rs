@@ -346,6 +346,9 @@ async fn what_many_ask_for_at_once_is_read_once() {
     let stats = cached.stats();
     assert_eq!((stats.member_misses, stats.bypasses), (MEMBERS as u64, 0));
     for id in &ids {
-        assert!(cached.at_hand(tenant.as_str(), id.as_str().as_bytes(), 0).is_some(), "{id} went cold");
+        assert!(
+            cached.at_hand(tenant.as_str(), id.as_str().as_bytes(), 0).is_some(),
+            "{id} went cold"
+        );
     }
 }

@@ -40,7 +40,7 @@ enum Case {
     CacheHit,
     /// From a request's bytes to those of its answer, without a socket.
     Check,
-    /// The same of a `BatchCheck`.
+    /// The same of a `BatchCheck` of 100 items.
     Batch,
 }
 

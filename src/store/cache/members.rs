@@ -11,9 +11,11 @@
 //! There are so many sets that two cores seldom want the same one at a time, and each holds an equal
 //! part of the bound.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
 
 use super::held::Held;
 use super::{Entry, Key};
@@ -68,7 +70,7 @@ impl Members {
     pub(super) fn new(bytes: u64) -> Self {
         let sets = (bytes as usize).div_ceil(SET).max(1);
         Members {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             sets: std::iter::repeat_with(Mutex::default).take(sets).collect(),
             of_set: (bytes as usize / sets).saturating_sub(size_of::<Mutex<Set>>()),
             bytes: AtomicU64::new((sets * size_of::<Mutex<Set>>()) as u64),
