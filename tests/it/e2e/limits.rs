@@ -30,31 +30,36 @@ fn resident(server: &Server) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// The head of a call without its message.
 fn headers(stream: u32) -> Vec<u8> {
+    head(stream, BATCH_CHECK, &[])
+}
+
+/// The same of any method, with more headers.
+pub(super) fn head(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let named = |(name, value): &(&str, &str)| [vec![0x00], text(name), text(value)].concat();
     let block = [
         vec![0x83, 0x86, 0x04],
-        text(BATCH_CHECK),
+        text(path),
         vec![0x01],
         text("localhost"),
         vec![0x0f, 0x10],
         text("application/grpc"),
-        vec![0x00],
-        text("te"),
-        text("trailers"),
+        named(&("te", "trailers")),
+        more.iter().flat_map(named).collect(),
     ];
     frame(1, 4, stream, &block.concat())
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-async fn say(server: &Server, bytes: &[u8]) -> TcpStream {
+pub(super) async fn say(server: &Server, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     // Who is not let in may be told so while it writes.
     stream.write_all(bytes).await.ok();

@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
 use rolegate::grpc::pb;
 use rolegate::grpc::pb::authz_service_client::AuthzServiceClient;
 use rolegate::grpc::pb::role_service_client::RoleServiceClient;
 use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -17,7 +19,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use super::callers::setup::{check, eventually, hash, metric, tokened};
+use super::callers::setup::{check, eventually, hash, metric, token, tokened};
+use super::limits::{PREFACE, frame, head, say};
 use super::process::Server;
 
 /// A caller with this token and more of its own.
@@ -62,7 +65,7 @@ fn limited(status: &Status, caller: &str, questions: u64) -> Duration {
 }
 
 fn item(number: usize) -> pb::CheckItem {
-    // Some that are cached once they were asked, and some that never are.
+    // One who is there, and one who is not.
     let member_id = ["olivia", "kim"][number % 2].into();
     pb::CheckItem { member_id, permission: "chat.view".into(), resource: None }
 }
@@ -158,12 +161,61 @@ impl Desk {
 async fn checks_end_at_the_limit_and_go_on_when_it_was_said() {
     let desk = Desk::new(CHECK, 20).await;
     let check = async || check(&desk.channel, Some("slow")).await;
-    // The first asks the database, the others are at hand.
     let later = limited(&until_refused(20, check).await, "slow", 1);
     assert!(later <= Duration::from_secs(1), "{later:?}");
     tokio::time::sleep(later).await;
     check().await.unwrap();
     desk.refused(1).await;
+}
+
+/// Checks that come as a whole each, so that they are answered at once where they can be: first one by
+/// itself, then many. Each is counted once.
+async fn in_one_piece(member: impl Fn(u32) -> String) {
+    const CALLS: u32 = 60;
+    let desk = Desk::new(CHECK, 20).await;
+    let bearer = format!("Bearer {}", token("slow"));
+    let call = |number: u32| {
+        let request = pb::CheckRequest {
+            tenant_id: "acme".into(),
+            member_id: member(number),
+            permission: "chat.view".into(),
+            ..Default::default()
+        };
+        let message = request.encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let message = [&[0], &length[..], &message].concat();
+        let stream = 2 * number + 1;
+        let path = "/rolegate.v1.AuthzService/Check";
+        let head = head(stream, path, &[("authorization", &bearer)]);
+        [head, frame(0, 1, stream, &message)].concat()
+    };
+    let ended = async |code| {
+        let method = "method=\"rolegate.v1.AuthzService/Check\"";
+        let line = format!("rolegate_rpcs_total{{{method},code=\"{code}\"}}");
+        metric(&desk.server, &line).await.unwrap_or_default() as u64
+    };
+    let begun = Instant::now();
+    let mut raw = say(&desk.server, &[PREFACE, &call(0)].concat()).await;
+    eventually("an answer", async || ended("OK").await == 1).await;
+    raw.write_all(&(1..CALLS).flat_map(call).collect::<Vec<_>>()).await.unwrap();
+    eventually("all answers", async || {
+        ended("OK").await + ended("RESOURCE_EXHAUSTED").await == u64::from(CALLS)
+    })
+    .await;
+    let (passed, earned) = (ended("OK").await, begun.elapsed().as_secs() + 1);
+    assert!((20..=20 + earned).contains(&passed), "{passed} of 20");
+    desk.refused(CALLS - u32::try_from(passed).unwrap()).await;
+}
+
+#[tokio::test]
+async fn checks_at_hand_end_at_the_limit() {
+    in_one_piece(|_| "olivia".into()).await;
+}
+
+#[tokio::test]
+async fn checks_that_ask_the_database_end_at_the_limit() {
+    // Each about somebody whom nobody has asked about.
+    in_one_piece(|number| format!("m{number}")).await;
 }
 
 #[tokio::test]
