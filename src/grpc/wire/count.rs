@@ -15,9 +15,22 @@ pub(in crate::grpc) enum Asking {
 }
 
 impl Asking {
-    /// How many questions these bytes are: one at least, and no more than a message may have. What is
-    /// no such message is refused whatever it counts as.
+    /// How much these bytes ask for: one question at least, and no more than a message may have. What
+    /// is no such message is refused whatever it counts as.
     pub(in crate::grpc) fn count(self, message: &[u8]) -> usize {
+        self.found(message).clamp(1, MAX_BATCH)
+    }
+
+    /// The field that they are in.
+    pub(in crate::grpc) fn field(self) -> &'static str {
+        match self {
+            Asking::Items => "items",
+            Asking::Resources => "resources",
+        }
+    }
+
+    /// How many questions there are in these bytes; none in what is no such message.
+    pub(in crate::grpc) fn found(self, message: &[u8]) -> usize {
         let number = match self {
             Asking::Items => 2,
             Asking::Resources => 4,
@@ -27,11 +40,10 @@ impl Asking {
             Some(count + usize::from(of == number && matches!(value, Value::Bytes(_))))
         });
         // What is merely unusual, such as an unknown field, is read as they read it who answer.
-        let count = plainly.unwrap_or_else(|| match self {
+        plainly.unwrap_or_else(|| match self {
             Asking::Items => Items::decode(message).map_or(0, |all| all.items.len()),
             Asking::Resources => Resources::decode(message).map_or(0, |all| all.resources.len()),
-        });
-        count.clamp(1, MAX_BATCH)
+        })
     }
 }
 
