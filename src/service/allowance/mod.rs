@@ -9,8 +9,8 @@
 //!   to less than two questions is no lease: then every question is drawn, and the limit is exact.
 //! - A lease does not end. So in any time `t`, at most `burst + t * per_second` questions are
 //!   answered, and for each thread one lease less a question.
-//! - When the bucket has no lease left, threads draw what they need: nobody is refused while there is
-//!   enough in it.
+//! - When the bucket has no whole lease left, threads draw what they need: nobody is refused while
+//!   there is enough in it. What lies in another thread's lease is not in it.
 //!
 //! One message may ask more than the burst. It passes when the bucket is full, and is paid for
 //! afterwards: there is no message that can never pass, and the rate holds all the same.
