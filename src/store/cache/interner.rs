@@ -130,7 +130,13 @@ impl<T: Part> Shard<T> {
 
 /// With its place in the set, which is up to half empty.
 fn weight<T: Part>(part: &T) -> usize {
-    part.bytes() + 2 * (size_of::<T>() + 1)
+    allocated(part.bytes()) + 2 * (size_of::<T>() + 1)
+}
+
+/// What an allocator takes for so many bytes, roughly: it rounds up, and keeps what lists that grow
+/// leave behind.
+pub(super) const fn allocated(bytes: usize) -> usize {
+    bytes + bytes / 4
 }
 
 #[cfg(test)]
