@@ -5,14 +5,16 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
 use super::message::Message;
@@ -27,6 +29,9 @@ use crate::store::Cached;
 
 type Answer = Result<Response<ApiBody>, Infallible>;
 type Answering = <Api as tower::Service<Request<Message>>>::Future;
+
+/// How long the message of a check is waited for where it could be answered at once.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Answers the calls of one connection.
 pub(super) struct Calls(Arc<Answers>);
@@ -62,11 +67,13 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     fn call(&self, request: Request<Incoming>) -> Call {
         self.0.activity.begin();
         let answers = Arc::clone(&self.0);
+        let request = request.map(Message::of);
         if request.uri().path() == CHECK {
-            let check = Some((request, Instant::now()));
+            let (head, message) = request.into_parts();
+            let check = Some(Check { head, message, begun: Instant::now(), patience: None });
             return Call { check, answer: Answered::NotYet, answers };
         }
-        let answer = self.0.ask(request.map(Message::whole));
+        let answer = self.0.ask(request);
         Call { check: None, answer, answers }
     }
 }
@@ -83,29 +90,44 @@ impl Answers {
         let mut api = api.clone();
         Answered::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
     }
+}
 
-    /// A check: the answer if it can be had at once, else where it will come from.
-    fn check(
-        &self,
-        request: Request<Incoming>,
-        begun: Instant,
+/// A check whose message may not be there yet.
+struct Check {
+    head: Parts,
+    message: Message,
+    begun: Instant,
+    /// How much longer it is waited for. Most never are.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Check {
+    /// The answer, if it can be had at once when the message is there. Many clients send a call's
+    /// message right after its beginning, but not with it, so it is waited for a moment. All that has
+    /// to be looked at while a client takes its time is looked at elsewhere.
+    fn poll_hot(
+        &mut self,
+        hot: &HotChecks<Cached>,
         context: &mut Context<'_>,
-    ) -> Result<Response<HotBody>, Answered> {
-        let (head, body) = request.into_parts();
-        let message = Message::of(body, context);
-        if let Some(whole) = message.complete()
-            && let Some(answer) = self.hot.answer(&head.headers, whole)
-        {
-            return Ok(self.hot.answered(answer, begun.elapsed()));
+    ) -> Poll<Option<Response<HotBody>>> {
+        let Check { head, message, begun, patience } = self;
+        match message.poll_whole(context) {
+            Poll::Ready(whole) => {
+                let answer = whole.and_then(|whole| hot.answer(&head.headers, whole));
+                Poll::Ready(answer.map(|answer| hot.answered(answer, begun.elapsed())))
+            }
+            Poll::Pending => {
+                let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+                patience.as_mut().poll(context).map(|()| None)
+            }
         }
-        Err(self.ask(Request::from_parts(head, message)))
     }
 }
 
 /// A call until its answer begins. Dropping it ends it.
 pub(super) struct Call {
-    /// A check that was not looked at yet, and when it came.
-    check: Option<(Request<Incoming>, Instant)>,
+    /// A check that may still be answered at once.
+    check: Option<Check>,
     answer: Answered,
     answers: Arc<Answers>,
 }
@@ -122,10 +144,15 @@ impl Future for Call {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Call { check, answer, answers } = self.get_mut();
-        if let Some((request, begun)) = check.take() {
-            match answers.check(request, begun, context) {
-                Ok(hot) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
-                Err(other) => *answer = other,
+        if let Some(waiting) = check {
+            let hot = ready!(waiting.poll_hot(&answers.hot, context));
+            let waited = check.take();
+            match (hot, waited) {
+                (Some(hot), _) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
+                (None, Some(Check { head, message, .. })) => {
+                    *answer = answers.ask(Request::from_parts(head, message));
+                }
+                (None, None) => {}
             }
         }
         let answered = match answer {

@@ -1,7 +1,8 @@
-//! What a client sends with a call: most of the time it is all there when the call is looked at.
+//! What a client sends with a call: most of the time it is all there when the call is looked at, or
+//! comes a moment later.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -20,34 +21,27 @@ pub(super) struct Message {
 
 impl Message {
     /// Of which nothing has been read.
-    pub(super) fn whole(body: Incoming) -> Self {
+    pub(super) fn of(body: Incoming) -> Self {
         Message { read: [None, None], rest: body, ended: false }
     }
 
-    /// What is there of it, if that is little.
-    pub(super) fn of(body: Incoming, context: &mut Context<'_>) -> Self {
-        let mut message = Self::whole(body);
-        let Message { read, rest, ended } = &mut message;
-        for place in read {
-            if !*ended && !rest.is_end_stream() {
-                match Pin::new(&mut *rest).poll_frame(context) {
-                    Poll::Ready(Some(frame)) => *place = Some(frame),
-                    Poll::Ready(None) => *ended = true,
-                    Poll::Pending => break,
-                }
+    /// All of it, as soon as it is there; nothing when it comes in more than one piece, or breaks off.
+    pub(super) fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Option<&[u8]>> {
+        while !self.ended && !self.rest.is_end_stream() {
+            let place = match &mut self.read {
+                [first @ None, None] => first,
+                [Some(Ok(_)), second @ None] => second,
+                _ => return Poll::Ready(None),
+            };
+            match ready!(Pin::new(&mut self.rest).poll_frame(context)) {
+                Some(frame) => *place = Some(frame),
+                None => self.ended = true,
             }
         }
-        message
-    }
-
-    /// All of it, if it is there and came in one piece.
-    pub(super) fn complete(&self) -> Option<&[u8]> {
-        match &self.read {
-            [Some(Ok(frame)), None] if self.ended || self.rest.is_end_stream() => {
-                frame.data_ref().map(AsRef::as_ref)
-            }
+        Poll::Ready(match &self.read {
+            [Some(Ok(frame)), None] => frame.data_ref().map(AsRef::as_ref),
             _ => None,
-        }
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod history;
 mod http;
 mod limits;
 mod outage;
+mod pieces;
 pub(crate) mod process;
 mod rates;
 mod reasons;
