@@ -13,6 +13,7 @@ pub mod decision_log;
 mod error;
 pub mod explain;
 pub mod follow;
+mod held_roles;
 pub mod members;
 pub mod move_catalog;
 pub mod page;

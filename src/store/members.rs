@@ -1,8 +1,11 @@
 //! Reading members.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
-use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::sea_query::{Expr, ExprTrait as _, IntoColumnRef, SelectStatement};
+use sea_orm::{
+    EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -12,17 +15,13 @@ use super::rows::{self, ACTIVE, count, status, status_name};
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
 
-/// The most roles that are named in one statement: databases bound the values of one, and no tenant
-/// is bound to fewer roles where its plan sets no limit.
-const MAX_NAMED_ROLES: usize = 5_000;
-
 /// Which members are wanted; the default is all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemberFilter {
     /// Of this status.
     pub status: Option<MemberStatus>,
-    /// Holding at least one of these roles. An empty list is held by nobody.
-    pub any_role: Option<Vec<RoleId>>,
+    /// Holding this role.
+    pub role: Option<RoleId>,
     /// In this team.
     pub team: Option<TeamId>,
 }
@@ -102,7 +101,8 @@ impl ReadTx {
         Ok(existing)
     }
 
-    /// Members in the order of their ids.
+    /// Members in the order of their ids. What it takes goes with `limit`, not with the tenant: the
+    /// holders of a role and the members of a team are found by an index in that order.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -113,87 +113,40 @@ impl ReadTx {
         after: Option<&MemberId>,
         limit: u64,
     ) -> Result<Vec<Member>, StoreError> {
-        match &filter.any_role {
-            Some(roles) if roles.len() > MAX_NAMED_ROLES => {
-                let roles: HashSet<&RoleId> = roles.iter().collect();
-                self.members_holding(tenant, filter, &roles, after, limit).await
-            }
-            _ => self.selected_members(tenant, filter, after, limit).await,
-        }
-    }
-
-    /// Looks at everybody: so many roles do not fit into a statement, and most members hold one of
-    /// them.
-    async fn members_holding(
-        &self,
-        tenant: &TenantId,
-        filter: &MemberFilter,
-        roles: &HashSet<&RoleId>,
-        after: Option<&MemberId>,
-        limit: u64,
-    ) -> Result<Vec<Member>, StoreError> {
-        let everybody = MemberFilter { any_role: None, ..filter.clone() };
-        let mut found = Vec::new();
-        let mut last = after.cloned();
-        loop {
-            let rest = limit - found.len() as u64;
-            let page = rest.min(CHUNK as u64);
-            let members = self.selected_members(tenant, &everybody, last.as_ref(), page).await?;
-            let complete = (members.len() as u64) < page;
-            last = members.last().map(|member| member.id.clone()).or(last);
-            let holds = |member: &Member| member.roles.iter().any(|role| roles.contains(role));
-            found.extend(members.into_iter().filter(holds));
-            if complete || found.len() as u64 >= limit {
-                return Ok(found);
-            }
-        }
-    }
-
-    async fn selected_members(
-        &self,
-        tenant: &TenantId,
-        filter: &MemberFilter,
-        after: Option<&MemberId>,
-        limit: u64,
-    ) -> Result<Vec<Member>, StoreError> {
-        let MemberFilter { status, any_role, team } = filter;
-        let holding = |roles: &Vec<RoleId>| {
-            member_role::Entity::find()
-                .select_only()
-                .column(member_role::Column::MemberId)
-                .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-                .filter(member_role::COLUMN.role_id.is_in(roles.iter().map(RoleId::as_str)))
-                .into_query()
-        };
-        let belonging = |team: &TeamId| {
-            member_team::Entity::find()
-                .select_only()
-                .column(member_team::Column::MemberId)
-                .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
-                .filter(member_team::COLUMN.team_id.eq(team.as_str()))
-                .into_query()
-        };
-        let rows = member::Entity::find()
+        let MemberFilter { status, role, team } = filter;
+        let all = member::Entity::find()
             .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-            .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
-            .apply_if(*status, |query, status| {
-                query.filter(member::COLUMN.status.eq(status_name(status)))
-            })
-            .apply_if(any_role.as_ref(), |query, roles| {
-                query.filter(member::COLUMN.id.in_subquery(holding(roles)))
-            })
-            .apply_if(team.as_ref(), |query, team| {
-                query.filter(member::COLUMN.id.in_subquery(belonging(team)))
-            })
-            .order_by_asc(member::COLUMN.id)
-            .limit(limit)
-            .all(&self.tx)
-            .await?;
-        let mut members = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(CHUNK) {
-            self.complete(tenant, rows, &mut members).await?;
-        }
-        Ok(members)
+            .order_by_asc(member::COLUMN.id);
+        let wanted = match (role, team) {
+            (Some(role), _) => {
+                let holders = holders(tenant, role, after).limit(limit);
+                let holder = (member_role::Entity, member_role::Column::MemberId);
+                let holders = holders
+                    .apply_if(*status, |query, status| {
+                        query.filter(Expr::exists(of_status(tenant, status, holder)))
+                    })
+                    .apply_if(team.as_ref(), |query, team| {
+                        query.filter(Expr::exists(in_team(tenant, team, holder)))
+                    });
+                all.filter(member::COLUMN.id.in_subquery(holders.into_query()))
+            }
+            (None, Some(team)) => {
+                let belonging = belonging(tenant, team, after).limit(limit);
+                let one = (member_team::Entity, member_team::Column::MemberId);
+                let belonging = belonging.apply_if(*status, |query, status| {
+                    query.filter(Expr::exists(of_status(tenant, status, one)))
+                });
+                all.filter(member::COLUMN.id.in_subquery(belonging.into_query()))
+            }
+            (None, None) => all
+                .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
+                .apply_if(*status, |query, status| {
+                    query.filter(member::COLUMN.status.eq(status_name(status)))
+                })
+                .limit(limit),
+        };
+        let rows = wanted.all(&self.tx).await?;
+        self.completed(tenant, &rows).await
     }
 
     /// How many active members hold the role.
@@ -267,6 +220,19 @@ impl ReadTx {
         Ok(counts)
     }
 
+    /// Members with their roles and teams, in the order of their rows.
+    pub(super) async fn completed(
+        &self,
+        tenant: &TenantId,
+        rows: &[member::Model],
+    ) -> Result<Vec<Member>, StoreError> {
+        let mut members = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(CHUNK) {
+            self.complete(tenant, rows, &mut members).await?;
+        }
+        Ok(members)
+    }
+
     /// Adds roles and teams to at most [`CHUNK`] members, keeping their order.
     async fn complete(
         &self,
@@ -306,4 +272,61 @@ impl ReadTx {
         }
         Ok(())
     }
+}
+
+/// The ids of those who hold a role, in their order, after one of them.
+pub(super) fn holders(
+    tenant: &TenantId,
+    role: &RoleId,
+    after: Option<&MemberId>,
+) -> Select<member_role::Entity> {
+    member_role::Entity::find()
+        .select_only()
+        .column(member_role::Column::MemberId)
+        .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+        .apply_if(after, |query, id| query.filter(member_role::COLUMN.member_id.gt(id.as_str())))
+        .order_by_asc(member_role::COLUMN.member_id)
+}
+
+/// The ids of those who are in a team, in their order, after one of them.
+pub(super) fn belonging(
+    tenant: &TenantId,
+    team: &TeamId,
+    after: Option<&MemberId>,
+) -> Select<member_team::Entity> {
+    member_team::Entity::find()
+        .select_only()
+        .column(member_team::Column::MemberId)
+        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_team::COLUMN.team_id.eq(team.as_str()))
+        .apply_if(after, |query, id| query.filter(member_team::COLUMN.member_id.gt(id.as_str())))
+        .order_by_asc(member_team::COLUMN.member_id)
+}
+
+/// The member of an outer statement, if it is of this status. Where this is asked of each member that
+/// an index leads to, SQLite looks it up; a list of all members of the status it would make first.
+fn of_status<C: IntoColumnRef>(
+    tenant: &TenantId,
+    status: MemberStatus,
+    outer: C,
+) -> SelectStatement {
+    member::Entity::find()
+        .select_only()
+        .column(member::Column::Id)
+        .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(Expr::col((member::Entity, member::Column::Id)).equals(outer))
+        .filter(member::COLUMN.status.eq(status_name(status)))
+        .into_query()
+}
+
+/// The same, if it is in this team.
+fn in_team<C: IntoColumnRef>(tenant: &TenantId, team: &TeamId, outer: C) -> SelectStatement {
+    member_team::Entity::find()
+        .select_only()
+        .column(member_team::Column::MemberId)
+        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(Expr::col((member_team::Entity, member_team::Column::MemberId)).equals(outer))
+        .filter(member_team::COLUMN.team_id.eq(team.as_str()))
+        .into_query()
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod bounded;
 mod cache;
+mod candidates;
 mod catalogs;
 mod chain;
 mod cold;
@@ -46,7 +47,7 @@ pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey, Response};
-pub use source::{Seen, subject};
+pub use source::{Seen, compiled_roles, subject};
 pub use sql::SqlStore;
 pub use wake::Wakeups;
 pub use write::WriteTx;
