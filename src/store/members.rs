@@ -113,39 +113,7 @@ impl ReadTx {
         after: Option<&MemberId>,
         limit: u64,
     ) -> Result<Vec<Member>, StoreError> {
-        let MemberFilter { status, role, team } = filter;
-        let all = member::Entity::find()
-            .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-            .order_by_asc(member::COLUMN.id);
-        let wanted = match (role, team) {
-            (Some(role), _) => {
-                let holders = holders(tenant, role, after).limit(limit);
-                let holder = (member_role::Entity, member_role::Column::MemberId);
-                let holders = holders
-                    .apply_if(*status, |query, status| {
-                        query.filter(Expr::exists(of_status(tenant, status, holder)))
-                    })
-                    .apply_if(team.as_ref(), |query, team| {
-                        query.filter(Expr::exists(in_team(tenant, team, holder)))
-                    });
-                all.filter(member::COLUMN.id.in_subquery(holders.into_query()))
-            }
-            (None, Some(team)) => {
-                let belonging = belonging(tenant, team, after).limit(limit);
-                let one = (member_team::Entity, member_team::Column::MemberId);
-                let belonging = belonging.apply_if(*status, |query, status| {
-                    query.filter(Expr::exists(of_status(tenant, status, one)))
-                });
-                all.filter(member::COLUMN.id.in_subquery(belonging.into_query()))
-            }
-            (None, None) => all
-                .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
-                .apply_if(*status, |query, status| {
-                    query.filter(member::COLUMN.status.eq(status_name(status)))
-                })
-                .limit(limit),
-        };
-        let rows = wanted.all(&self.tx).await?;
+        let rows = page(tenant, filter, after, limit).all(&self.tx).await?;
         self.completed(tenant, &rows).await
     }
 
@@ -243,35 +211,82 @@ impl ReadTx {
         if rows.is_empty() {
             return Ok(());
         }
-        let ids = || rows.iter().map(|row| row.id.as_str());
-        let mut roles: HashMap<String, Vec<RoleId>> = HashMap::new();
-        let holdings = member_role::Entity::find()
-            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_role::COLUMN.member_id.is_in(ids()))
-            .order_by_asc(member_role::COLUMN.position)
-            .all(&self.tx)
-            .await?;
-        for holding in holdings {
-            roles.entry(holding.member_id).or_default().push(RoleId::trusted(&holding.role_id));
+        let mut roles: HashMap<String, Vec<(i64, RoleId)>> = HashMap::new();
+        for holding in roles_of(tenant, rows).all(&self.tx).await? {
+            let role = (holding.position, RoleId::trusted(&holding.role_id));
+            roles.entry(holding.member_id).or_default().push(role);
         }
         let mut teams: HashMap<String, Vec<TeamId>> = HashMap::new();
-        let memberships = member_team::Entity::find()
-            .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_team::COLUMN.member_id.is_in(ids()))
-            .order_by_asc(member_team::COLUMN.team_id)
-            .all(&self.tx)
-            .await?;
-        for membership in memberships {
+        for membership in teams_of(tenant, rows).all(&self.tx).await? {
             let of_member = teams.entry(membership.member_id).or_default();
             of_member.push(TeamId::trusted(&membership.team_id));
         }
         for row in rows {
-            let roles = roles.remove(&row.id).unwrap_or_default();
-            let teams = teams.remove(&row.id).unwrap_or_default();
+            let mut roles = roles.remove(&row.id).unwrap_or_default();
+            roles.sort();
+            let roles = roles.into_iter().map(|(_, role)| role).collect();
+            let mut teams = teams.remove(&row.id).unwrap_or_default();
+            teams.sort();
             members.push(rows::member(row, roles, teams)?);
         }
         Ok(())
     }
+}
+
+/// The statement for a page of members.
+fn page(
+    tenant: &TenantId,
+    filter: &MemberFilter,
+    after: Option<&MemberId>,
+    limit: u64,
+) -> Select<member::Entity> {
+    let MemberFilter { status, role, team } = filter;
+    let all = member::Entity::find()
+        .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+        .order_by_asc(member::COLUMN.id);
+    match (role, team) {
+        (Some(role), _) => {
+            let holders = holders(tenant, role, after).limit(limit);
+            let holder = (member_role::Entity, member_role::Column::MemberId);
+            let holders = holders
+                .apply_if(*status, |query, status| {
+                    query.filter(Expr::exists(of_status(tenant, status, holder)))
+                })
+                .apply_if(team.as_ref(), |query, team| {
+                    query.filter(Expr::exists(in_team(tenant, team, holder)))
+                });
+            all.filter(member::COLUMN.id.in_subquery(holders.into_query()))
+        }
+        (None, Some(team)) => {
+            let belonging = belonging(tenant, team, after).limit(limit);
+            let one = (member_team::Entity, member_team::Column::MemberId);
+            let belonging = belonging.apply_if(*status, |query, status| {
+                query.filter(Expr::exists(of_status(tenant, status, one)))
+            });
+            all.filter(member::COLUMN.id.in_subquery(belonging.into_query()))
+        }
+        (None, None) => all
+            .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
+            .apply_if(*status, |query, status| {
+                query.filter(member::COLUMN.status.eq(status_name(status)))
+            })
+            .limit(limit),
+    }
+}
+
+/// What these members hold, in no order: asked for one, SQLite may go through the whole tenant by an
+/// index that has it.
+fn roles_of(tenant: &TenantId, members: &[member::Model]) -> Select<member_role::Entity> {
+    member_role::Entity::find()
+        .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_role::COLUMN.member_id.is_in(members.iter().map(|row| row.id.as_str())))
+}
+
+/// Which teams they are in, in no order.
+fn teams_of(tenant: &TenantId, members: &[member::Model]) -> Select<member_team::Entity> {
+    member_team::Entity::find()
+        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_team::COLUMN.member_id.is_in(members.iter().map(|row| row.id.as_str())))
 }
 
 /// The ids of those who hold a role, in their order, after one of them.
@@ -329,4 +344,51 @@ fn in_team<C: IntoColumnRef>(tenant: &TenantId, team: &TeamId, outer: C) -> Sele
         .filter(Expr::col((member_team::Entity, member_team::Column::MemberId)).equals(outer))
         .filter(member_team::COLUMN.team_id.eq(team.as_str()))
         .into_query()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::candidates::tests::plan;
+
+    #[tokio::test]
+    async fn what_members_hold_is_looked_up_for_each() {
+        let tenant = TenantId::trusted("t");
+        for count in [1, 2, 100, CHUNK] {
+            let row = |n| member::Model {
+                tenant_id: "t".to_owned(),
+                id: format!("m{n}"),
+                status: ACTIVE.to_owned(),
+                revision: 1,
+                created_at: 1,
+                updated_at: 1,
+            };
+            let rows: Vec<member::Model> = (0..count).map(row).collect();
+            let roles = plan(roles_of(&tenant, &rows)).await;
+            assert_eq!(roles, ["member_roles (tenant_id=? AND member_id=?)"], "of {count}");
+            let teams = plan(teams_of(&tenant, &rows)).await;
+            assert_eq!(teams, ["member_teams (tenant_id=? AND member_id=?)"], "of {count}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_goes_along_an_index_from_where_it_begins() {
+        let tenant = TenantId::trusted("t");
+        let (role, team) = (RoleId::trusted("r"), TeamId::trusted("q"));
+        let after = MemberId::trusted("m");
+        for (role, team, expected) in [
+            (Some(&role), None, "member_roles (tenant_id=? AND role_id=? AND member_id>?)"),
+            (None, Some(&team), "member_teams (tenant_id=? AND team_id=? AND member_id>?)"),
+            (Some(&role), Some(&team), "member_roles (tenant_id=? AND role_id=? AND member_id>?)"),
+            (None, None, "members (tenant_id=? AND id>?)"),
+        ] {
+            for status in [None, Some(MemberStatus::Active)] {
+                let filter = MemberFilter { status, role: role.cloned(), team: team.cloned() };
+                let plan = plan(page(&tenant, &filter, Some(&after), 9)).await;
+                assert!(plan.iter().any(|step| step == expected), "{filter:?}: {plan:#?}");
+                let whole = "(tenant_id=?)";
+                assert!(!plan.iter().any(|step| step.ends_with(whole)), "{filter:?}: {plan:#?}");
+            }
+        }
+    }
 }

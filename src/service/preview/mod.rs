@@ -1,7 +1,13 @@
 //! What a change of a role would do, before it is done: per permission, and per member.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod cursor;
+mod impacts;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+
+use cursor::Cursor;
+use impacts::{Held, Impacts, holding};
 
 use super::decide::Answer;
 use super::error::ServiceError;
@@ -75,30 +81,6 @@ pub struct Preview {
     pub etag: Option<String>,
 }
 
-/// Where a page ends and the next one goes on, and what need not be counted again as long as the
-/// tenant stays at its revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Cursor {
-    revision: u64,
-    gaining: u64,
-    losing: u64,
-    last: MemberId,
-}
-
-impl Cursor {
-    fn text(&self) -> String {
-        let Cursor { revision, gaining, losing, last } = self;
-        format!("{revision}:{gaining}:{losing}:{last}")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, ':');
-        let mut number = || parts.next()?.parse().ok();
-        let (revision, gaining, losing) = (number()?, number()?, number()?);
-        Some(Cursor { revision, gaining, losing, last: MemberId::trusted(parts.next()?) })
-    }
-}
-
 impl Roles {
     /// What a change would do. It is refused as the change itself would be.
     ///
@@ -161,9 +143,6 @@ impl Roles {
         Ok(Answer { value: preview, catalog: Some(catalog), token, stale_since: None })
     }
 }
-
-/// A role under the id it is held by.
-type Held = (RoleId, Arc<CompiledRole>);
 
 /// A preview, and where the next page goes on, if there are more members than fit on this one.
 type Looked = (Preview, Option<MemberId>);
@@ -343,49 +322,5 @@ impl Looking<'_> {
             return Err(Refusal::LastOwner { tenant, owner_role }.into());
         }
         Ok(())
-    }
-}
-
-/// Somebody active who holds these roles.
-fn holding(roles: Vec<Held>) -> Subject {
-    let id = MemberId::trusted("");
-    Subject { id, status: MemberStatus::Active, teams: Arc::default(), roles }
-}
-
-/// What changes for members, worked out once for all who hold the same roles.
-struct Impacts<'a, F> {
-    catalog: &'a Catalog,
-    roles_after: F,
-    by_roles: HashMap<Vec<RoleId>, Vec<PermissionDelta>>,
-}
-
-impl<'a, F: Fn(&Subject) -> Vec<Held>> Impacts<'a, F> {
-    fn new(catalog: &'a Catalog, roles_after: F) -> Self {
-        Impacts { catalog, roles_after, by_roles: HashMap::new() }
-    }
-
-    fn of(&mut self, member: &Subject) -> &[PermissionDelta] {
-        let held = member.roles.iter().map(|(role, _)| role.clone()).collect();
-        self.by_roles.entry(held).or_insert_with(|| {
-            let roles = (self.roles_after)(member);
-            member_impact(self.catalog, member, Some(&Subject { roles, ..member.clone() }))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_back() {
-        for id in ["alice", "1:2:3:x", ":", "a b"] {
-            let last = MemberId::trusted(id);
-            let cursor = Cursor { revision: 7, gaining: 100_000, losing: 0, last };
-            assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
-        }
-        for text in ["", "alice", "1:2:3", "a:2:3:x"] {
-            assert_eq!(Cursor::parse(text), None, "{text}");
-        }
     }
 }
