@@ -26,6 +26,7 @@ pub mod sieve;
 pub mod tenants;
 pub mod token;
 pub mod upsert;
+pub mod warm_up;
 pub mod watch;
 pub mod who;
 mod write;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bounded;
+mod busiest;
 mod cache;
 mod candidates;
 mod catalogs;

@@ -20,3 +20,4 @@ mod proxy;
 mod reference;
 mod services;
 mod store;
+mod warm_up;

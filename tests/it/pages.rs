@@ -23,16 +23,16 @@ use tempfile::TempDir;
 /// A tenant of `members`: half of them hold the default role `user`, the others the custom role `half`,
 /// and all are in one of fifty teams; but for ten, spread evenly, who hold `few` and are in the team
 /// `ten`.
-struct House {
+pub(crate) struct House {
     roles: Roles,
-    store: SqlStore,
+    pub(crate) store: SqlStore,
     seal: Seal,
-    tenant: TenantId,
+    pub(crate) tenant: TenantId,
     _directory: TempDir,
 }
 
 impl House {
-    async fn of(members: usize, custom_roles: usize) -> House {
+    pub(crate) async fn of(members: usize, custom_roles: usize) -> House {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("rolegate.db").display());
         let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();

@@ -23,7 +23,7 @@ use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::impact::{PermissionDelta, member_impact};
 use crate::domain::member::{Member, MemberStatus, Subject};
 use crate::domain::refusal::{Problem, Refusal};
-use crate::domain::role::{CompiledRole, CustomRole};
+use crate::domain::role::CustomRole;
 use crate::store::{MemberFilter, ReadTx};
 
 /// The most members of one assignment that can be looked at.
