@@ -250,10 +250,10 @@ fn page(
             let holder = (member_role::Entity, member_role::Column::MemberId);
             let holders = holders
                 .apply_if(*status, |query, status| {
-                    query.filter(Expr::exists(of_status(tenant, status, holder)))
+                    query.filter(Expr::exists(of_status(tenant, status, after, holder)))
                 })
                 .apply_if(team.as_ref(), |query, team| {
-                    query.filter(Expr::exists(in_team(tenant, team, holder)))
+                    query.filter(Expr::exists(in_team(tenant, team, after, holder)))
                 });
             all.filter(member::COLUMN.id.in_subquery(holders.into_query()))
         }
@@ -261,7 +261,7 @@ fn page(
             let belonging = belonging(tenant, team, after).limit(limit);
             let one = (member_team::Entity, member_team::Column::MemberId);
             let belonging = belonging.apply_if(*status, |query, status| {
-                query.filter(Expr::exists(of_status(tenant, status, one)))
+                query.filter(Expr::exists(of_status(tenant, status, after, one)))
             });
             all.filter(member::COLUMN.id.in_subquery(belonging.into_query()))
         }
@@ -321,9 +321,11 @@ pub(super) fn belonging(
 
 /// The member of an outer statement, if it is of this status. Where this is asked of each member that
 /// an index leads to, SQLite looks it up; a list of all members of the status it would make first.
+/// PostgreSQL may go along both, so both begin after the same member.
 fn of_status<C: IntoColumnRef>(
     tenant: &TenantId,
     status: MemberStatus,
+    after: Option<&MemberId>,
     outer: C,
 ) -> SelectStatement {
     member::Entity::find()
@@ -332,17 +334,19 @@ fn of_status<C: IntoColumnRef>(
         .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
         .filter(Expr::col((member::Entity, member::Column::Id)).equals(outer))
         .filter(member::COLUMN.status.eq(status_name(status)))
+        .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
         .into_query()
 }
 
 /// The same, if it is in this team.
-fn in_team<C: IntoColumnRef>(tenant: &TenantId, team: &TeamId, outer: C) -> SelectStatement {
-    member_team::Entity::find()
-        .select_only()
-        .column(member_team::Column::MemberId)
-        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+fn in_team<C: IntoColumnRef>(
+    tenant: &TenantId,
+    team: &TeamId,
+    after: Option<&MemberId>,
+    outer: C,
+) -> SelectStatement {
+    belonging(tenant, team, after)
         .filter(Expr::col((member_team::Entity, member_team::Column::MemberId)).equals(outer))
-        .filter(member_team::COLUMN.team_id.eq(team.as_str()))
         .into_query()
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn come_from_roles_teams_and_names(store: &SqlStore) {
         among(&["nowhere"], &["nowhere"], &["nobody"]),
         among(&[], &[], &[]),
     ] {
-        let Candidates::Among { roles, teams, members } = &wanted else { unreachable!() };
+        let Candidates::Among { roles, teams, members } = &wanted else { panic!("{wanted:?}") };
         let wants = |member: &Member| {
             member.roles.iter().any(|role| roles.contains(role))
                 || member.teams.iter().any(|team| teams.contains(team))
