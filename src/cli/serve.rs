@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rolegate::server::{self, CatalogFile, Config, DecisionLogConfig, Listeners, TlsFiles};
+use rolegate::service::warm_up::WarmUp;
 use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
 use tokio::net::TcpListener;
@@ -100,6 +101,13 @@ pub(super) struct ServeArgs {
     /// What the caches may take, in MiB.
     #[arg(long, env = "ROLEGATE_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     cache_mib: u64,
+    /// Load so many tenants with their members into the caches before saying to be ready, those with the
+    /// most active members first, up to half of what the caches may take.
+    #[arg(long, env = "ROLEGATE_WARM_UP_TENANTS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    warm_up_tenants: u32,
+    /// How long that may take, in seconds. After it, what is not loaded is read when it is asked for.
+    #[arg(long, env = "ROLEGATE_WARM_UP_TIMEOUT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    warm_up_timeout: u64,
     /// A revoke is seen by decisions within this many milliseconds of its commit, by whatever process
     /// it was made, while the database answers.
     #[arg(long, env = "ROLEGATE_MAX_STALENESS_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
@@ -179,6 +187,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         tls: args.tls.files(),
         demo: args.demo,
         cache_bytes: args.cache_mib << 20,
+        warm_up: WarmUp {
+            tenants: args.warm_up_tenants,
+            timeout: Duration::from_secs(args.warm_up_timeout),
+        },
         follow: FollowLimits {
             staleness: Duration::from_millis(args.max_staleness_ms),
             outage_grace: Duration::from_secs(args.outage_grace),

@@ -5,6 +5,7 @@
 //! administer what.
 
 pub mod actor;
+pub mod candidates;
 pub mod catalog;
 pub mod decision;
 pub mod document;

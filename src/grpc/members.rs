@@ -101,7 +101,7 @@ impl MemberService for MemberApi {
         let team = fields.optional_id("team_id", &team_id);
         let status = values::member_status(&mut fields, "status", status);
         let (tenant, role, team, status) = fields.all((tenant, role, team, status))?;
-        let filter = MemberFilter { status, any_role: role.map(|role| vec![role]), team };
+        let filter = MemberFilter { status, role, team };
         let page = values::page(page_size, page_token);
 
         let Page { items, next_token } = self.members.list(&tenant, &filter, &page).await?;

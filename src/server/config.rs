@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::decision_log::DecisionLogConfig;
 use super::limits::ServeLimits;
 use super::tls::TlsFiles;
+use crate::service::warm_up::WarmUp;
 use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub demo: bool,
     /// What the caches may take, in bytes.
     pub cache_bytes: u64,
+    /// What to put into the caches before the server says that it is ready.
+    pub warm_up: WarmUp,
     /// How old what is cached may be, and how long to go on without the database.
     pub follow: FollowLimits,
     /// What watching may take. Its grace is that of `follow`.
@@ -94,6 +97,7 @@ impl Config {
             insecure_plaintext: false,
             demo: false,
             cache_bytes: 256 << 20,
+            warm_up: WarmUp { tenants: 0, timeout: Duration::from_secs(10) },
             follow: FollowLimits::default(),
             watch: WatchLimits::default(),
             audit_retention: None,

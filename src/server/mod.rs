@@ -15,6 +15,7 @@ mod metrics;
 mod reload;
 mod security;
 mod tls;
+mod warming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use self::core::{Core, Everything, MakeEverything, Serving};
 use self::decision_log::Writing;
 use self::limits::Door;
 use self::security::Security;
+use self::warming::ready_when_warm;
 
 use crate::grpc::admission::Room;
 use crate::grpc::api::{Methods, Shared};
@@ -186,7 +188,8 @@ pub async fn run(
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
     metrics::of_watching(&admin.metrics, Arc::clone(watches.counts()));
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
-    readiness.started();
+    let (warm_up, bytes) = (config.warm_up, config.cache_bytes);
+    let warming = ready_when_warm(warm_up, bytes, &store, &services.cache, &readiness);
     health::report(&readiness, &reporter).await;
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
@@ -226,6 +229,9 @@ pub async fn run(
     };
     if let Some(writing) = decision_log {
         writing.finish().await;
+    }
+    if let Some(warming) = warming {
+        warming.abort();
     }
     housekeeping.abort();
     follower.abort();

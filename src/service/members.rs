@@ -74,9 +74,9 @@ impl Members {
             Some(MemberStatus::Active) => "active",
             Some(MemberStatus::Archived) => "archived",
         };
-        let role = format!("{:?}", filter.any_role);
+        let role = filter.role.as_ref().map(RoleId::as_str).unwrap_or_default();
         let team = filter.team.as_ref().map(TeamId::as_str).unwrap_or_default();
-        let query = [tenant.as_str(), status, role.as_str(), team];
+        let query = [tenant.as_str(), status, role, team];
         let pager = Pager::new(&self.seal, "ListMembers", &query);
         let (size, cursor) = pager.read(page)?;
         let after = cursor.map(|last| MemberId::trusted(&last));

@@ -1,29 +1,23 @@
 //! Who may do something: the members for which a check would allow.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-
 use super::decide::{Answer, known};
 use super::error::ServiceError;
-use super::page::{Page, PageRequest, Pager};
+use super::held_roles::HeldRoles;
+use super::page::{MAX_PAGE_SIZE, Page, PageRequest, Pager};
 use super::roles::Roles;
 use super::token::Consistency;
-use crate::domain::catalog::{Catalog, PermissionIx};
+use crate::domain::candidates::Candidates;
+use crate::domain::catalog::{Catalog, Grantable, Permission, PermissionIx};
 use crate::domain::decision::DecidedBy;
-use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::member::MemberStatus;
+use crate::domain::ids::{MemberId, TenantId};
 use crate::domain::refusal::Refusal;
 use crate::domain::resource::Resource;
-use crate::domain::role::CompiledRole;
-use crate::store::{Freshness, MemberFilter, ReadTx, subject};
+use crate::store::{Freshness, ReadTx};
 
 /// How many members one page looks at before it comes back with what it has.
-const MAX_SCANNED: usize = 5_000;
-/// How many members are read at a time.
-const CHUNK: u64 = 500;
-
-/// The roles of a tenant, ready for decisions.
-pub(super) type CompiledRoles = HashMap<RoleId, Arc<CompiledRole>>;
+pub(super) const MAX_SCANNED: usize = 5_000;
+/// The most members that are read at a time.
+pub(super) const MAX_CHUNK: usize = MAX_PAGE_SIZE + 1;
 
 /// A member that may, and through which roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +31,9 @@ pub struct Authorized {
 impl Roles {
     /// The active members for which a check would allow, in the order of their ids. A page can hold
     /// fewer than asked for while there are more.
+    ///
+    /// A page looks at those only who can be allowed, and at 5,000 of them at most: what it takes goes
+    /// with its size, not with the number of members or of custom roles.
     ///
     /// # Errors
     /// No such tenant, an unknown permission, a bad page or token; the store fails.
@@ -59,25 +56,23 @@ impl Roles {
             return Err(Refusal::ConsistencyTokenAhead.into());
         }
         let permission = known(&catalog, permission)?;
-        let roles = compiled_roles(&tx, tenant, &catalog).await?;
-        let filter = MemberFilter {
-            status: Some(MemberStatus::Active),
-            any_role: roles_that_matter(&catalog, &roles, permission),
-            team: None,
-        };
+        let candidates = candidates(&tx, tenant, &catalog, permission, resource).await?;
+        let mut roles = HeldRoles::new(&tx, tenant, &catalog);
         let mut found = Vec::new();
         let mut last = cursor.map(|id| MemberId::trusted(&id));
         let mut scanned = 0;
+        // All on one page if all of them may; more at a time where few do.
+        let mut chunk = size + 1;
         let more = 'scan: loop {
-            let members = tx.members(tenant, &filter, last.as_ref(), CHUNK).await?;
-            let complete = (members.len() as u64) < CHUNK;
-            for member in members {
+            let limit = chunk as u64;
+            let members = tx.candidates(tenant, &candidates, last.as_ref(), limit).await?;
+            let complete = members.len() < chunk;
+            for subject in roles.subjects(members).await? {
                 if found.len() == size {
                     break 'scan true;
                 }
-                last = Some(member.id.clone());
+                last = Some(subject.id.clone());
                 scanned += 1;
-                let subject = subject(tenant, member, &roles);
                 let decision = subject.decide(&catalog, permission, resource);
                 if decision.is_allowed() {
                     found.push(Authorized { member: subject.id, decided_by: decision.decided_by });
@@ -89,6 +84,7 @@ impl Roles {
             if scanned >= MAX_SCANNED {
                 break true;
             }
+            chunk = (2 * chunk).min(MAX_CHUNK);
         };
         let last = last.filter(|_| more);
         let next_token = last.map(|id| pager.token(id.as_str())).unwrap_or_default();
@@ -101,36 +97,22 @@ impl Roles {
     }
 }
 
-/// Every role of the tenant, default and custom.
-pub(super) async fn compiled_roles(
+/// Who can be allowed at all.
+async fn candidates(
     tx: &ReadTx,
     tenant: &TenantId,
     catalog: &Catalog,
-) -> Result<CompiledRoles, ServiceError> {
-    let mut roles: CompiledRoles = catalog
-        .default_roles()
-        .iter()
-        .map(|role| (role.id.clone(), Arc::clone(&role.compiled)))
-        .collect();
-    for role in tx.roles(tenant, None, u64::from(u32::MAX)).await? {
-        roles.insert(role.id.clone(), Arc::new(role.compile(catalog)));
-    }
-    Ok(roles)
-}
-
-/// Only their holders can be allowed; none: anybody can.
-fn roles_that_matter(
-    catalog: &Catalog,
-    roles: &CompiledRoles,
     permission: PermissionIx,
-) -> Option<Vec<RoleId>> {
-    if !catalog.base(permission).is_empty() {
-        return None;
-    }
-    let granting: BTreeSet<&RoleId> = roles
-        .iter()
-        .filter(|(_, role)| !role.reach(permission).relations.is_empty())
-        .map(|(id, _)| id)
-        .collect();
-    Some(granting.into_iter().cloned().collect())
+    resource: Option<&Resource>,
+) -> Result<Candidates, ServiceError> {
+    let Permission { id, grantable, .. } = catalog.permission(permission);
+    let custom = match grantable {
+        Grantable::Yes => tx.roles_naming(tenant, id).await?,
+        Grantable::Base(_) | Grantable::Never => Some(Vec::new()),
+    };
+    let Some(custom) = custom else { return Ok(Candidates::Everybody) };
+    let custom: Vec<_> = custom.into_iter().map(|role| (role.compile(catalog), role.id)).collect();
+    let defaults = catalog.default_roles().iter().map(|role| (&role.id, &*role.compiled));
+    let all = defaults.chain(custom.iter().map(|(compiled, id)| (id, compiled)));
+    Ok(Candidates::of(catalog, permission, resource, all))
 }

@@ -1,18 +1,61 @@
 //! What happens to everybody who holds a role, in a few statements however many they are.
 
 use sea_orm::{
-    ActiveValue::Set, EntityTrait, QueryFilter, QuerySelect, QueryTrait, sea_query::SelectStatement,
+    ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait, QueryFilter, QuerySelect,
+    QueryTrait, Statement, sea_query::SelectStatement,
 };
 
 use super::StoreError;
 use super::entity::{member, member_role, member_team};
 use super::read::ReadTx;
-use super::rows::{ACTIVE, stored};
+use super::rows::{ACTIVE, count, stored};
 use super::write::WriteTx;
 use crate::domain::Timestamp;
 use crate::domain::ids::{RoleId, TeamId, TenantId};
 
+/// For each active holder of a role all its roles as one text, and how many have the same. Goes along
+/// the index of the role's holders once; the separator is in no id.
+const SQLITE_ROLE_SETS: &str = "\
+SELECT roles, count(*) AS members FROM \
+ (SELECT group_concat(r.role_id, char(31)) AS roles FROM member_roles h \
+  CROSS JOIN members m ON m.tenant_id = h.tenant_id AND m.id = h.member_id \
+  CROSS JOIN member_roles r ON r.tenant_id = h.tenant_id AND r.member_id = h.member_id \
+  WHERE h.tenant_id = ?1 AND h.role_id = ?2 AND m.status = ?3 GROUP BY h.member_id) \
+GROUP BY roles";
+const POSTGRES_ROLE_SETS: &str = "\
+SELECT roles, count(*) AS members FROM \
+ (SELECT string_agg(r.role_id, chr(31) ORDER BY r.role_id) AS roles FROM member_roles h \
+  JOIN members m ON m.tenant_id = h.tenant_id AND m.id = h.member_id \
+  JOIN member_roles r ON r.tenant_id = h.tenant_id AND r.member_id = h.member_id \
+  WHERE h.tenant_id = $1 AND h.role_id = $2 AND m.status = $3 GROUP BY h.member_id) sets \
+GROUP BY roles";
+
 impl ReadTx {
+    /// Which roles the active holders of a role hold, it among them, and how many hold just those. One
+    /// statement, which looks at every holder: what it gives is as long as there are such sets.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn role_sets(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+    ) -> Result<Vec<(Vec<RoleId>, u64)>, StoreError> {
+        let backend = self.tx.get_database_backend();
+        let postgres = backend == DbBackend::Postgres;
+        let sql = if postgres { POSTGRES_ROLE_SETS } else { SQLITE_ROLE_SETS };
+        let values = [tenant.as_str().into(), role.as_str().into(), ACTIVE.into()];
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let rows = self.tx.query_all_raw(statement).await?;
+        rows.iter()
+            .map(|row| {
+                let roles: String = row.try_get("", "roles")?;
+                let members = count(row.try_get("", "members")?, "member_roles", role.as_str())?;
+                Ok((roles.split('\u{1f}').map(RoleId::trusted).collect(), members))
+            })
+            .collect()
+    }
+
     /// The other roles of those who hold a role, archived ones too, each once.
     ///
     /// # Errors

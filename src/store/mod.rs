@@ -5,7 +5,9 @@
 
 mod audit;
 mod bounded;
+mod busiest;
 mod cache;
+mod candidates;
 mod catalogs;
 mod chain;
 mod cold;
@@ -46,7 +48,7 @@ pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey, Response};
-pub use source::{Seen, subject};
+pub use source::{Seen, compiled_roles, subject};
 pub use sql::SqlStore;
 pub use wake::Wakeups;
 pub use write::WriteTx;

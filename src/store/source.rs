@@ -95,7 +95,11 @@ fn in_use(tenant: &Tenant) -> bool {
     tenant.state == TenantState::Active
 }
 
-async fn compiled_roles(
+/// Those of these roles that exist, default or custom, compiled for this catalog.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn compiled_roles(
     tx: &ReadTx,
     tenant: &TenantId,
     catalog: &Catalog,

@@ -1,6 +1,7 @@
 //! The rules of grants, roles, decisions and plans, on a small catalog with one of each kind.
 
 mod actor;
+mod candidates;
 mod decision;
 mod grant;
 mod impact;

@@ -38,9 +38,9 @@ impl<S: DecisionSource> Asked<'_, S> {
             },
             _ => return Ok(()),
         };
-        let page = PageRequest::default();
+        let mut page = PageRequest { size: 2, token: String::new() };
         let preview = self.service.roles.preview(self.tenant, &change, &page).await;
-        let preview = match (preview, &planned.call) {
+        let mut preview = match (preview, &planned.call) {
             (Ok(preview), _) => preview.value,
             (Err(ServiceError::Refused(_)), Call::EditRole(_, false)) => return Ok(()),
             (Err(error), _) => {
@@ -64,8 +64,19 @@ impl<S: DecisionSource> Asked<'_, S> {
         }
         prop_assert_eq!(preview.gaining, gaining as u64, "gaining by {:?}", change);
         prop_assert_eq!(preview.losing, losing as u64, "losing by {:?}", change);
-        let shown: Vec<_> =
-            preview.members.items.iter().map(|impact| impact.member.to_string()).collect();
+        let mut shown = Vec::new();
+        loop {
+            prop_assert!(preview.members.items.len() <= 2);
+            let items = std::mem::take(&mut preview.members.items);
+            shown.extend(items.into_iter().map(|impact| impact.member.to_string()));
+            page.token = preview.members.next_token;
+            if page.token.is_empty() {
+                break;
+            }
+            preview = self.service.roles.preview(self.tenant, &change, &page).await.unwrap().value;
+            let counts = (preview.gaining, preview.losing);
+            prop_assert_eq!(counts, (gaining as u64, losing as u64), "of a later page");
+        }
         let changed: Vec<_> = changed.into_iter().map(|(id, _)| id).collect();
         prop_assert_eq!(shown, changed, "members changed by {:?}", change);
         Ok(())

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backend;
+mod candidates;
 mod catalogs;
 mod chain;
 mod command_line;
@@ -67,9 +68,12 @@ macro_rules! suite {
                 }
                 members {
                     are_read_back_changed_and_deleted, are_listed_in_byte_order,
-                    are_filtered, more_than_fit_in_one_statement, are_filtered_by_any_number_of_roles,
-                    are_counted_by_role, a_role_is_reassigned, a_role_reassigned_to_itself_stays,
+                    are_filtered, more_than_fit_in_one_statement, are_counted_by_role, a_role_is_reassigned, a_role_reassigned_to_itself_stays,
                     a_role_is_stripped,
+                }
+                candidates {
+                    come_from_roles_teams_and_names, are_everybody_where_there_are_too_many_sources,
+                    roles_that_name_a_permission_are_found, sets_of_roles_are_counted,
                 }
                 commits {
                     revisions_are_dense_under_many_writers, dropping_leaves_nothing,

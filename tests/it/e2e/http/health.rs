@@ -81,7 +81,7 @@ async fn a_server_that_drains_is_alive_and_not_ready() {
 }
 
 /// Waits until `/readyz` answers so, and gives back what it says.
-async fn until_ready_is(admin: &str, status: u16) -> String {
+pub(super) async fn until_ready_is(admin: &str, status: u16) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let reply = get(admin, "/readyz").await;

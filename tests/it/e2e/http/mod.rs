@@ -4,6 +4,7 @@ mod exposition;
 mod health;
 mod metrics;
 mod tls;
+mod warm_up;
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,28 +1,33 @@
 //! What a change of a role would do, before it is done: per permission, and per member.
 
-use std::collections::{BTreeSet, HashMap};
+mod cursor;
+mod impacts;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+
+use cursor::Cursor;
+use impacts::{Held, Impacts, holding};
 
 use super::decide::Answer;
 use super::error::ServiceError;
+use super::held_roles::HeldRoles;
 use super::members::check_roles;
 use super::page::{Page, PageRequest, Pager};
 use super::roles::{Roles, editable, etag, parse_grants, reassignment};
 use super::tenants::in_use;
-use super::who::{CompiledRoles, compiled_roles};
+use super::who::{MAX_CHUNK, MAX_SCANNED};
 use crate::domain::catalog::Catalog;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::impact::{PermissionDelta, member_impact};
 use crate::domain::member::{Member, MemberStatus, Subject};
 use crate::domain::refusal::{Problem, Refusal};
-use crate::domain::role::{CompiledRole, CustomRole};
-use crate::store::{MemberFilter, ReadTx, subject};
+use crate::domain::role::CustomRole;
+use crate::store::{MemberFilter, ReadTx};
 
 /// The most members of one assignment that can be looked at.
 pub const MAX_ASSIGNED: usize = 1_000;
-/// How many members are read at a time.
-const CHUNK: u64 = 500;
 
 /// A change that has not been made.
 #[derive(Debug, Clone)]
@@ -79,6 +84,11 @@ pub struct Preview {
 impl Roles {
     /// What a change would do. It is refused as the change itself would be.
     ///
+    /// How many members gain and lose is counted over all holders of the role, in one statement: that
+    /// goes with their number, and is done for the first page, and again for a later one if the tenant
+    /// changed in between. All else goes with the page, for which at most 5,000 members are looked at:
+    /// it can hold fewer than asked for while there are more.
+    ///
     /// # Errors
     /// The change's guards, a bad page; the store fails.
     pub async fn preview(
@@ -90,149 +100,157 @@ impl Roles {
         let about = format!("{change:?}");
         let pager = Pager::new(&self.seal, "PreviewRoleChange", &[tenant.as_str(), &about]);
         let (size, cursor) = pager.read(page)?;
-        let after = cursor.map(|last| MemberId::trusted(&last));
+        let bad_token = || Refusal::invalid("page_token", Problem::PageToken);
+        let cursor = cursor.map(|text| Cursor::parse(&text).ok_or_else(bad_token)).transpose()?;
         let tx = self.store.read().await?;
         let (record, catalog) = in_use(&self.store, &tx, tenant).await?;
-        let roles = compiled_roles(&tx, tenant, &catalog).await?;
-        let looking = Looking { tx: &tx, tenant, catalog: &catalog, roles };
-        let (mut preview, more) = match change {
+        let roles = HeldRoles::new(&tx, tenant, &catalog);
+        let counted = cursor.as_ref().filter(|cursor| cursor.revision == record.revision);
+        let counted = counted.map(|cursor| (cursor.gaining, cursor.losing));
+        let after = cursor.map(|cursor| cursor.last);
+        let mut looking = Looking { tx: &tx, tenant, catalog: &catalog, roles, counted, size };
+        let (mut preview, last) = match change {
             RoleChange::Update { role, grants, expand_requirements } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
                 let grants = parse_grants(&catalog, grants, *expand_requirements)
                     .map_err(|violations| Refusal::Invalid(violations).within("update"))?;
                 let compiled = CustomRole { grants, ..role.clone() }.compile(&catalog);
                 let instead = Some((role.id.clone(), Arc::new(compiled)));
-                looking.holders(&role, instead, after, size).await?
+                looking.holders(&role, instead, after).await?
             }
             RoleChange::Delete { role, reassign_to } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
                 let target = reassignment(&tx, &catalog, tenant, &role, reassign_to.as_ref())
                     .await
                     .map_err(|error| error.within("deletion"))?;
+                looking.roles.meet(&target).await?;
                 let instead = target.and_then(|target| {
-                    let compiled = looking.roles.get(&target).cloned()?;
+                    let compiled = looking.roles.get(&target)?;
                     Some((target, compiled))
                 });
-                looking.holders(&role, instead, after, size).await?
+                looking.holders(&role, instead, after).await?
             }
             RoleChange::Assign { members, roles } => {
-                looking.assignment(members, roles, after, size).await?
+                looking.assignment(members, roles, after).await?
             }
         };
-        let last = preview.members.items.last().filter(|_| more);
-        preview.members.next_token =
-            last.map(|impact| pager.token(impact.member.as_str())).unwrap_or_default();
+        if let Some(last) = last {
+            let Preview { gaining, losing, .. } = preview;
+            let cursor = Cursor { revision: record.revision, gaining, losing, last };
+            preview.members.next_token = pager.token(&cursor.text());
+        }
         let token = Some(self.tokens.issue(tenant, record.revision));
         Ok(Answer { value: preview, catalog: Some(catalog), token, stale_since: None })
     }
 }
 
-/// A role under the id it is held by.
-type Held = (RoleId, Arc<CompiledRole>);
+/// A preview, and where the next page goes on, if there are more members than fit on this one.
+type Looked = (Preview, Option<MemberId>);
 
 /// What a preview looks at.
 struct Looking<'a> {
     tx: &'a ReadTx,
     tenant: &'a TenantId,
     catalog: &'a Catalog,
-    roles: CompiledRoles,
+    roles: HeldRoles<'a>,
+    /// How many gain and lose, if a page before knew.
+    counted: Option<(u64, u64)>,
+    size: usize,
 }
 
 impl Looking<'_> {
-    /// The active holders of a role, if they held another one, or none, instead. Tells whether
-    /// there are more members than fit the page.
+    /// The active holders of a role, if they held another one, or none, instead.
     async fn holders(
-        &self,
+        &mut self,
         role: &CustomRole,
         instead: Option<Held>,
         mut after: Option<MemberId>,
-        size: usize,
-    ) -> Result<(Preview, bool), ServiceError> {
-        let own = self.roles.get(&role.id).cloned().unwrap_or_default();
-        let alone = |held: Option<Held>| Subject {
-            id: MemberId::trusted(""),
-            status: MemberStatus::Active,
-            teams: Arc::default(),
-            roles: held.into_iter().collect(),
-        };
+    ) -> Result<Looked, ServiceError> {
+        let catalog = self.catalog;
+        let own = (role.id.clone(), Arc::new(role.compile(catalog)));
         let permissions = member_impact(
-            self.catalog,
-            &alone(Some((role.id.clone(), own))),
-            Some(&alone(instead.clone())),
+            catalog,
+            &holding(vec![own]),
+            Some(&holding(instead.iter().cloned().collect())),
         );
-        let mut impacts = Impacts::new(self.catalog, |member: &Subject| {
+        let mut impacts = Impacts::new(catalog, |member: &Subject| {
             let kept = member.roles.iter().filter(|(id, _)| {
                 *id != role.id && instead.as_ref().is_none_or(|(new, _)| id != new)
             });
             kept.cloned().chain(instead.clone()).collect()
         });
+        let (gaining, losing) = match self.counted {
+            Some(counted) => counted,
+            None => self.count(role, &mut impacts).await?,
+        };
         let mut preview = Preview {
             permissions,
-            gaining: 0,
-            losing: 0,
+            gaining,
+            losing,
             members: Page { items: Vec::new(), next_token: String::new() },
             etag: Some(etag(role.revision)),
         };
-        if self.catalog.roles_per_member() == 1 {
-            // All holders hold this role and nothing else: what is true of one is true of all.
-            let active = self.tx.role_members(self.tenant, &role.id).await?.active;
-            let any = |test: fn(&PermissionDelta) -> bool| preview.permissions.iter().any(test);
-            preview.gaining = if any(PermissionDelta::gained) { active } else { 0 };
-            preview.losing = if any(PermissionDelta::lost) { active } else { 0 };
-            if preview.permissions.is_empty() {
-                return Ok((preview, false));
-            }
-        } else {
-            let mut last = None;
-            while let Some(members) = self.holders_after(role, &mut last).await? {
-                for member in members {
-                    let deltas = impacts.of(&subject(self.tenant, member, &self.roles));
-                    preview.gaining += u64::from(deltas.iter().any(PermissionDelta::gained));
-                    preview.losing += u64::from(deltas.iter().any(PermissionDelta::lost));
-                }
-            }
+        if gaining == 0 && losing == 0 {
+            return Ok((preview, None));
         }
-        while let Some(members) = self.holders_after(role, &mut after).await? {
-            for member in members {
-                let deltas = impacts.of(&subject(self.tenant, member.clone(), &self.roles));
-                if deltas.is_empty() {
-                    continue;
-                }
-                if preview.members.items.len() == size {
-                    return Ok((preview, true));
-                }
-                let permissions = deltas.to_vec();
-                preview.members.items.push(MemberImpact { member: member.id, permissions });
-            }
-        }
-        Ok((preview, false))
-    }
-
-    /// The next active holders of a role; nothing when there are no more.
-    async fn holders_after(
-        &self,
-        role: &CustomRole,
-        last: &mut Option<MemberId>,
-    ) -> Result<Option<Vec<Member>>, ServiceError> {
         let filter = MemberFilter {
             status: Some(MemberStatus::Active),
-            any_role: Some(vec![role.id.clone()]),
+            role: Some(role.id.clone()),
             team: None,
         };
-        let members = self.tx.members(self.tenant, &filter, last.as_ref(), CHUNK).await?;
-        let Some(newest) = members.last() else { return Ok(None) };
-        *last = Some(newest.id.clone());
-        Ok(Some(members))
+        let (mut scanned, mut chunk) = (0, self.size + 1);
+        loop {
+            let members =
+                self.tx.members(self.tenant, &filter, after.as_ref(), chunk as u64).await?;
+            let complete = members.len() < chunk;
+            scanned += members.len();
+            for member in self.roles.subjects(members).await? {
+                let permissions = impacts.of(&member).to_vec();
+                if !permissions.is_empty() {
+                    if preview.members.items.len() == self.size {
+                        return Ok((preview, after));
+                    }
+                    let member = member.id.clone();
+                    preview.members.items.push(MemberImpact { member, permissions });
+                }
+                after = Some(member.id);
+            }
+            if complete {
+                return Ok((preview, None));
+            }
+            if scanned >= MAX_SCANNED {
+                return Ok((preview, after));
+            }
+            chunk = (2 * chunk).min(MAX_CHUNK);
+        }
+    }
+
+    /// How many active holders of a role gain and lose something. Those who hold the same roles are
+    /// alike, so it takes how many there are of each kind.
+    async fn count<F: Fn(&Subject) -> Vec<Held>>(
+        &mut self,
+        role: &CustomRole,
+        impacts: &mut Impacts<'_, F>,
+    ) -> Result<(u64, u64), ServiceError> {
+        let sets = self.tx.role_sets(self.tenant, &role.id).await?;
+        self.roles.meet(sets.iter().flat_map(|(roles, _)| roles)).await?;
+        let (mut gaining, mut losing) = (0, 0);
+        for (roles, members) in sets {
+            let held = roles.into_iter().filter_map(|id| Some((id.clone(), self.roles.get(&id)?)));
+            let deltas = impacts.of(&holding(held.collect()));
+            gaining += if deltas.iter().any(PermissionDelta::gained) { members } else { 0 };
+            losing += if deltas.iter().any(PermissionDelta::lost) { members } else { 0 };
+        }
+        Ok((gaining, losing))
     }
 
     /// These members, if they held these roles.
     async fn assignment(
-        &self,
+        &mut self,
         ids: &[MemberId],
         roles: &[RoleId],
         after: Option<MemberId>,
-        size: usize,
-    ) -> Result<(Preview, bool), ServiceError> {
+    ) -> Result<Looked, ServiceError> {
         if ids.len() > MAX_ASSIGNED {
             let problem = Problem::TooManyItems { count: ids.len(), limit: MAX_ASSIGNED };
             return Err(Refusal::invalid("assignment.member_ids", problem).into());
@@ -244,17 +262,16 @@ impl Looking<'_> {
         }
         let ids: BTreeSet<MemberId> = ids.iter().cloned().collect();
         let wanted: Vec<MemberId> = ids.iter().cloned().collect();
-        let members = self.tx.members_by_ids(self.tenant, &wanted).await?;
-        let found: HashMap<&MemberId, &Member> =
-            members.iter().map(|member| (&member.id, member)).collect();
-        if let Some(unknown) = ids.iter().find(|id| !found.contains_key(id)) {
+        let mut members = self.tx.members_by_ids(self.tenant, &wanted).await?;
+        members.sort_by(|one, two| one.id.cmp(&two.id));
+        let found: HashSet<&MemberId> = members.iter().map(|member| &member.id).collect();
+        if let Some(unknown) = ids.iter().find(|id| !found.contains(id)) {
             return Err(Refusal::MemberNotFound(unknown.clone()).into());
         }
         self.owner_would_remain(&members, roles).await?;
-        let held: Vec<Held> = roles
-            .iter()
-            .filter_map(|role| Some((role.clone(), self.roles.get(role).cloned()?)))
-            .collect();
+        self.roles.meet(roles).await?;
+        let held: Vec<Held> =
+            roles.iter().filter_map(|role| Some((role.clone(), self.roles.get(role)?))).collect();
         let mut impacts = Impacts::new(self.catalog, |_: &Subject| held.clone());
         let mut preview = Preview {
             permissions: Vec::new(),
@@ -267,11 +284,9 @@ impl Looking<'_> {
             },
         };
         let mut more = false;
-        for member in ids.iter().filter_map(|id| found.get(id)) {
-            if member.status != MemberStatus::Active {
-                continue;
-            }
-            let deltas = impacts.of(&subject(self.tenant, (*member).clone(), &self.roles));
+        members.retain(|member| member.status == MemberStatus::Active);
+        for member in self.roles.subjects(members).await? {
+            let deltas = impacts.of(&member);
             preview.gaining += u64::from(deltas.iter().any(PermissionDelta::gained));
             preview.losing += u64::from(deltas.iter().any(PermissionDelta::lost));
             for delta in deltas {
@@ -281,15 +296,17 @@ impl Looking<'_> {
             }
             let on_page = after.as_ref().is_none_or(|after| member.id > *after);
             if on_page && !deltas.is_empty() {
-                if preview.members.items.len() == size {
+                if preview.members.items.len() == self.size {
                     more = true;
                 } else {
-                    let (member, permissions) = (member.id.clone(), deltas.to_vec());
-                    preview.members.items.push(MemberImpact { member, permissions });
+                    let permissions = deltas.to_vec();
+                    preview.members.items.push(MemberImpact { member: member.id, permissions });
                 }
             }
         }
-        Ok((preview, more))
+        let last = preview.members.items.last().filter(|_| more);
+        let last = last.map(|impact| impact.member.clone());
+        Ok((preview, last))
     }
 
     async fn owner_would_remain(
@@ -298,33 +315,12 @@ impl Looking<'_> {
         roles: &[RoleId],
     ) -> Result<(), ServiceError> {
         let owner = self.catalog.owner();
-        let active = self.tx.role_members(self.tenant, owner).await?.active;
+        let active = self.tx.count_active_with_role(self.tenant, owner).await?;
         let leaving = members.iter().filter(|member| member.actively_holds(owner)).count() as u64;
         if leaving > 0 && leaving >= active && !roles.contains(owner) {
             let (tenant, owner_role) = (self.tenant.clone(), owner.clone());
             return Err(Refusal::LastOwner { tenant, owner_role }.into());
         }
         Ok(())
-    }
-}
-
-/// What changes for members, worked out once for all who hold the same roles.
-struct Impacts<'a, F> {
-    catalog: &'a Catalog,
-    roles_after: F,
-    by_roles: HashMap<Vec<RoleId>, Vec<PermissionDelta>>,
-}
-
-impl<'a, F: Fn(&Subject) -> Vec<Held>> Impacts<'a, F> {
-    fn new(catalog: &'a Catalog, roles_after: F) -> Self {
-        Impacts { catalog, roles_after, by_roles: HashMap::new() }
-    }
-
-    fn of(&mut self, member: &Subject) -> &[PermissionDelta] {
-        let held = member.roles.iter().map(|(role, _)| role.clone()).collect();
-        self.by_roles.entry(held).or_insert_with(|| {
-            let roles = (self.roles_after)(member);
-            member_impact(self.catalog, member, Some(&Subject { roles, ..member.clone() }))
-        })
     }
 }
