@@ -33,7 +33,7 @@ pub struct Warmed {
 }
 
 impl WarmUp {
-    /// Fills the cache to half of these bytes, says how far that went, and is done in any case: without
+    /// Fills half of the cache, which has so many bytes, says how far that went, and is done in any case: without
     /// it, the server only is slower at first.
     pub async fn run(self, store: &SqlStore, cache: &Cached, cache_bytes: u64) -> Warmed {
         let (start, mut warmed) = (Instant::now(), Warmed::default());
@@ -63,13 +63,12 @@ impl WarmUp {
         cache_bytes: u64,
         warmed: &mut Warmed,
     ) -> Result<(), StoreError> {
-        // The other half is for whatever is asked for.
-        let enough = cache_bytes / 2;
-        let page = (enough / 8 / MEMBER_BYTES).clamp(1, PAGE);
+        let page = (cache_bytes / 16 / MEMBER_BYTES).clamp(1, PAGE);
         let busiest = store.read().await?.busiest_tenants(self.tenants.into()).await?;
         for tenant in &busiest {
             let mut last: Option<MemberId> = None;
-            while cache.stats().weight < enough {
+            // The other half is for whatever is asked for.
+            while !cache.is_half_full() {
                 let members = store.read().await?;
                 let members = members.active_members(tenant, last.as_ref(), page).await?;
                 let Some(newest) = members.last() else { break };

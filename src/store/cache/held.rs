@@ -94,6 +94,11 @@ impl Sharing {
         self.budget.used()
     }
 
+    /// What it may be.
+    pub(super) fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
     /// What is true of the member, made of what others hold already as far as it can be.
     pub(super) fn held(&self, member: &Member) -> Arc<Held> {
         let mut alone = 0;

@@ -55,6 +55,11 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// What may be.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Two that ask at once may both get the last of it: it is exceeded by no more than that.
     fn take(&self, bytes: usize) -> bool {
         let good = self.used() + bytes as u64 <= self.limit;

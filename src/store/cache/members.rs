@@ -86,6 +86,11 @@ impl Members {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// What it may be.
+    pub(super) fn limit(&self) -> u64 {
+        (self.sets.len() * (self.of_set + size_of::<Mutex<Set>>())) as u64
+    }
+
     /// What is known of the member.
     pub(super) fn get(&self, key: &Key<MemberId>) -> Option<Entry<Arc<Held>>> {
         let mut set = self.set(key)?;

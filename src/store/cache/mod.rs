@@ -169,6 +169,19 @@ impl Cached {
         }
     }
 
+    /// Whether half of what is for members, for what they share, or for roles is taken.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        let roles = self.roles.policy().max_capacity().unwrap_or(u64::MAX);
+        [
+            (self.members.bytes(), self.members.limit()),
+            (self.sharing.bytes(), self.sharing.limit()),
+            (self.roles.weighted_size(), roles),
+        ]
+        .into_iter()
+        .any(|(taken, limit)| taken >= limit / 2)
+    }
+
     /// How well it knows what the database holds.
     #[must_use]
     pub fn following(&self) -> &Following {
