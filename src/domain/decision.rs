@@ -180,12 +180,13 @@ impl Subject {
         // `team_unassigned` as well. So what each part is granted is reduced, and nothing else looked
         // at.
         let base = catalog.base(permission);
-        let (mut granted, mut telling) = (base, base.reduced());
+        let (mut by_roles, mut telling) = (RelationSet::EMPTY, base.reduced());
         for (_, role) in &self.roles {
             let reach = role.reach(permission).relations;
-            granted = granted.union(reach);
+            by_roles = by_roles.union(reach);
             telling = telling.union(reach.reduced());
         }
+        let granted = base.union(by_roles);
         if granted.is_empty() {
             return Ruling::denied(DecisionReason::PermissionNotGranted);
         }
@@ -199,15 +200,12 @@ impl Subject {
         let missing = Attributes::default();
         if granted.intersects(relations.holding) {
             // What a base permission gives needs no role to give it.
-            let allowed = Ruling {
-                reason: DecisionReason::GrantedByRole,
-                deciding: relations.holding,
-                missing,
+            let reason = if by_roles.intersects(relations.holding) {
+                DecisionReason::GrantedByRole
+            } else {
+                DecisionReason::GrantedToEveryone
             };
-            if self.deciding(permission, allowed).next().is_some() {
-                return allowed;
-            }
-            return Ruling { reason: DecisionReason::GrantedToEveryone, ..allowed };
+            return Ruling { reason, deciding: relations.holding, missing };
         }
         // A denial tells who holds the permission at all.
         let deciding = RelationSet::ANY;

@@ -32,8 +32,9 @@ use crate::store::MemberView;
 
 /// A view that takes more than this is not kept: few members are in that many teams.
 const LARGEST: usize = 8 << 10;
-/// What a view is expected to take, for the number of places.
-const USUAL: usize = 512;
+/// What a view is expected to take, for the number of places: half of what most take, so that half of
+/// the places stay free and few views drive each other out.
+const USUAL: usize = 192;
 
 /// A view, and what it hangs on.
 #[derive(Debug)]
@@ -64,11 +65,16 @@ struct Counts {
     bytes: AtomicU64,
 }
 
+/// A hash, and what was kept under it.
+type Place = Option<(u64, Box<Kept>)>;
+
 /// What one thread keeps: two places for each hash.
 #[derive(Debug)]
 struct Share {
-    places: Box<[Option<(u64, Kept)>]>,
+    places: Box<[Place]>,
     bytes: usize,
+    /// The place to be cleared next when there is too much.
+    hand: usize,
 }
 
 impl Front {
@@ -114,9 +120,7 @@ impl Front {
         let hash = self.hash(kept.tenant.as_str(), kept.member.as_str().as_bytes());
         let share = self.shares.get_or(|| RefCell::new(Share::new(self.bytes)));
         let Ok(mut share) = share.try_borrow_mut() else { return };
-        if share.bytes + bytes > self.bytes {
-            *share = Share::new(self.bytes);
-        }
+        share.make_room(self.bytes.saturating_sub(bytes));
         share.put(hash, kept, bytes);
         let total = share.bytes as u64;
         self.counts.get_or_default().bytes.store(total, Ordering::Relaxed);
@@ -142,10 +146,22 @@ impl Share {
     fn new(bytes: usize) -> Self {
         let pairs = (bytes / USUAL / 2).max(1).next_power_of_two();
         let places: Box<[_]> = (0..pairs * 2).map(|_| None).collect();
-        Share { bytes: size_of_val(&*places), places }
+        Share { bytes: size_of_val(&*places), places, hand: 0 }
     }
 
-    fn pair(&self, hash: u64) -> Option<&[Option<(u64, Kept)>]> {
+    /// Clears one place after the other until no more than this is taken, or all are cleared.
+    fn make_room(&mut self, most: usize) {
+        for _ in 0..self.places.len() {
+            if self.bytes <= most {
+                return;
+            }
+            let place = self.places.get_mut(self.hand).and_then(Option::take);
+            self.bytes -= place.map(|(_, kept)| weight(&kept)).unwrap_or_default();
+            self.hand = (self.hand + 1) % self.places.len();
+        }
+    }
+
+    fn pair(&self, hash: u64) -> Option<&[Place]> {
         self.places.as_chunks::<2>().0.get(self.index(hash)).map(<[_; 2]>::as_slice)
     }
 
@@ -155,14 +171,14 @@ impl Share {
         let Some([first, second]) = self.places.as_chunks_mut::<2>().0.get_mut(index) else {
             return;
         };
-        let is_same = |place: &Option<(u64, Kept)>| {
+        let is_same = |place: &Place| {
             place.as_ref().is_some_and(|(of, old)| {
                 *of == hash && old.member == kept.member && old.tenant == kept.tenant
             })
         };
         let gone =
             if is_same(first) { first.take() } else { std::mem::replace(second, first.take()) };
-        *first = Some((hash, kept));
+        *first = Some((hash, Box::new(kept)));
         self.bytes += bytes;
         self.bytes -= gone.map(|(_, kept)| weight(&kept)).unwrap_or_default();
     }
@@ -173,11 +189,11 @@ impl Share {
     }
 }
 
+/// What is kept alone: the teams are shared with whatever else is cached of the member.
 fn weight(kept: &Kept) -> usize {
-    let subject = kept.view.subject.as_deref().map(|Subject { id, status: _, teams, roles }| {
-        let teams: usize = teams.iter().map(|team| 32 + team.as_str().len()).sum();
-        size_of::<Subject>() + id.as_str().len() + teams + roles.len() * 64
+    let subject = kept.view.subject.as_deref().map(|Subject { id, status: _, teams: _, roles }| {
+        size_of::<Subject>() + id.as_str().len() + roles.len() * 64
     });
     let ids = kept.tenant.as_str().len() + kept.member.as_str().len() + 32;
-    size_of::<MemberView>() + ids + subject.unwrap_or_default()
+    size_of::<Kept>() + size_of::<MemberView>() + ids + subject.unwrap_or_default()
 }
