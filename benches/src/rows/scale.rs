@@ -108,8 +108,8 @@ async fn fill(database: &Path, people: People) -> Result<(), Failure> {
         let ids = format!("[{}]", ids.map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","));
         for copy in [
             "INSERT INTO tenants SELECT j.value, catalog_id, catalog_version, plan, state, revision, \
-             own_revision, created_at, updated_at, purge_at FROM tenants, json_each(?) j WHERE id = ?",
-            "INSERT INTO roles SELECT j.value, id, name, name_key, description, grants, revision, \
+             own_revision, created_at, updated_at, purge_at FROM tenants, json_each(?) j WHERE tenants.id = ?",
+            "INSERT INTO roles SELECT j.value, roles.id, name, name_key, description, grants, revision, \
              created_at, updated_at FROM roles, json_each(?) j WHERE tenant_id = ?",
         ] {
             sqlx::query(copy).bind(&ids).bind(&model).execute(&mut *tx).await?;
