@@ -5,7 +5,7 @@
 //! would cost more than the check, so each thread draws a *lease* of many questions and spends it
 //! without touching anything that is shared, nor asking for the time:
 //!
-//! - A lease is a 64th of the burst, and at most what the rate allows in [`LEASE_TIME`]. What comes
+//! - A lease is a 64th of the burst, and at most what the rate allows in `LEASE_TIME`. What comes
 //!   to less than two questions is no lease: then every question is drawn, and the limit is exact.
 //! - A lease does not end. So in any time `t`, at most `burst + t * per_second` questions are
 //!   answered, and for each thread one lease less a question.
