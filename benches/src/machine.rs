@@ -87,7 +87,8 @@ pub(crate) fn description() -> String {
     let info = read("/proc/cpuinfo");
     let name = info.lines().find_map(|line| line.strip_prefix("model name"));
     let name = name.map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // All of them: this process is on one.
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("On {name}, {cores} cores, Linux {}.", kernel.trim())
 }

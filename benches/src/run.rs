@@ -47,6 +47,11 @@ pub(crate) struct RunArgs {
     /// Everything, and what it costs with a hundred times as many tenants.
     #[arg(long)]
     scale: bool,
+    /// This program once more as cargo builds it by default, without link-time optimization and with the
+    /// system's allocator: for the default echo, which is what whoever starts with tonic has. Without
+    /// it, that echo is built like all others.
+    #[arg(long, value_name = "FILE")]
+    plain: Option<PathBuf>,
     /// Another program to serve by than this one, such as target/release/rolegate: for a first look,
     /// for it is not built like the others.
     #[arg(long, value_name = "FILE")]
@@ -64,7 +69,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     machine::pin(LOAD_CORE)?;
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let rounds = Rounds { count: args.rounds, seconds: args.seconds };
-    let scene = Scene::set(Place::new(args.rolegate.as_deref())?, rounds)?;
+    let scene = Scene::set(Place::new(args.rolegate.as_deref(), args.plain.as_deref())?, rounds)?;
     let (asked, answered) = rows::sizes(&scene.checks);
     let about = format!(
         "{} rounds of {} s for each contender. A `Check` takes {asked} bytes and is answered with \

@@ -41,10 +41,15 @@ impl Server {
     }
 
     /// An echo: `echo-default` or `echo-tuned`.
-    pub(crate) fn echo(directory: &Path, which: &str, reply: usize) -> Result<Self, Failure> {
+    pub(crate) fn echo(
+        program: &Path,
+        directory: &Path,
+        which: &str,
+        reply: usize,
+    ) -> Result<Self, Failure> {
         let address = free_address()?;
         let (listen, reply) = (address.to_string(), reply.to_string());
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(program);
         command.args([which, "--address", &listen, "--reply", &reply]);
         Server::start(directory, which, command, address)
     }

@@ -28,18 +28,23 @@ pub(crate) struct Place {
     directory: tempfile::TempDir,
     /// The service's program.
     program: PathBuf,
+    /// The default echo's.
+    pub(crate) plain: PathBuf,
     /// The caller's token.
     pub(crate) token: String,
 }
 
 impl Place {
     /// Below the build's directory, so on a disk and not in memory.
-    pub(crate) fn new(program: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn new(program: Option<&Path>, plain: Option<&Path>) -> Result<Self, Failure> {
         let bench = std::env::current_exe()?;
         let near = bench.parent().ok_or("the program is nowhere")?;
         let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(near)?;
-        let program = program.map(Path::canonicalize).transpose()?.unwrap_or(bench);
-        let place = Place { directory, program, token: String::new() };
+        let or_this = |program: Option<&Path>| -> Result<PathBuf, Failure> {
+            Ok(program.map(Path::canonicalize).transpose()?.unwrap_or_else(|| bench.clone()))
+        };
+        let (program, plain) = (or_this(program)?, or_this(plain)?);
+        let place = Place { directory, program, plain, token: String::new() };
         std::fs::write(place.path().join("catalog.toml"), workload::catalog())?;
         let can = "check,read,admin";
         let told = place.rolegate(&["token", "new", "--name", "bench", "--capabilities", can])?;

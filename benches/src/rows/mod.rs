@@ -88,8 +88,9 @@ impl Scene {
         let reply = checks.iter().map(|check| check.answer.len()).sum::<usize>() / checks.len();
         // The head of a message, and of its only field.
         let reply = reply - 5 - 3;
-        let echo_default = Server::echo(place.path(), "echo-default", reply)?;
-        let echo_tuned = Server::echo(place.path(), "echo-tuned", reply)?;
+        let echo_default = Server::echo(&place.plain, place.path(), "echo-default", reply)?;
+        let echo_tuned =
+            Server::echo(&std::env::current_exe()?, place.path(), "echo-tuned", reply)?;
         let payloads = checks.iter().map(|check| payload(check.question.len() - 5 - 3, reply));
         let payloads = payloads.collect();
         Ok(Scene {
