@@ -257,14 +257,16 @@ struct Used {
 }
 
 impl Used {
+    /// What finds no room is not counted: it is dropped with the refusal.
     fn take(&self, bytes: usize) -> Result<(), Status> {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let before = self.room.used.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) <= self.room.limit {
-            return Ok(());
+        let MessageBytes { used, limit, refused, .. } = &*self.room;
+        let fits = |used: usize| used.checked_add(bytes).filter(|used| used <= limit);
+        if used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            refused.fetch_add(1, Ordering::Relaxed);
+            return Err(overloaded("bytes", *limit));
         }
-        self.room.refused.fetch_add(1, Ordering::Relaxed);
-        Err(overloaded("bytes", self.room.limit))
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
