@@ -329,6 +329,12 @@ pub enum Cast {
     /// Two writers, whose changes a follower tells of as well, in another order, two readers, and
     /// evictions.
     All,
+    /// One writer elsewhere, of whose change nobody is told before the end, and two readers.
+    Untold,
+}
+
+impl Cast {
+    pub const EACH: [Cast; 3] = [Cast::Few, Cast::Untold, Cast::All];
 }
 
 /// Panics when a view is not what the database held at the revision that it names, when somebody
@@ -344,7 +350,7 @@ pub fn run(cast: Cast, broken: Broken) {
         *last = revision;
     };
     let (writers, looks) = match cast {
-        Cast::Few => (1, 3),
+        Cast::Few | Cast::Untold => (1, 3),
         Cast::All => (2, 4),
     };
     let mut threads = Vec::new();
@@ -353,6 +359,9 @@ pub fn run(cast: Cast, broken: Broken) {
         let acknowledged = Arc::clone(&acknowledged);
         threads.push(shuttle::thread::spawn(move || {
             let revision = database.commit(writer);
+            if cast == Cast::Untold {
+                return;
+            }
             cache.committed(revision);
             acknowledged.fetch_max(revision, Ordering::SeqCst);
             let mut last = revision;
@@ -385,6 +394,9 @@ pub fn run(cast: Cast, broken: Broken) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     // For good: nothing old is left behind.
     let mut last = database.read().0;
+    if cast == Cast::Untold {
+        cache.committed(last);
+    }
     seen(cache.view(Ask::One, &mut None), &database, &mut last);
 }
 

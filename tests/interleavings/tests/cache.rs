@@ -16,8 +16,9 @@ fn tries() -> usize {
 #[test]
 fn the_protocol_holds_with_few_switches() {
     for depth in 1..=5 {
-        shuttle::check_pct(|| run(Cast::Few, Broken::Nothing), tries(), depth);
-        shuttle::check_pct(|| run(Cast::All, Broken::Nothing), tries(), depth);
+        for cast in Cast::EACH {
+            shuttle::check_pct(move || run(cast, Broken::Nothing), tries(), depth);
+        }
     }
 }
 
@@ -26,6 +27,8 @@ fn the_protocol_holds_with_many_switches() {
     shuttle::check_random(|| run(Cast::All, Broken::Nothing), tries());
 }
 
+/// Each rule has a cast in which its bug shows about once in a thousand interleavings or more often,
+/// so that among this many it is not missed.
 #[test]
 fn without_one_of_its_rules_the_bug_is_found() {
     for broken in [
@@ -40,9 +43,10 @@ fn without_one_of_its_rules_the_bug_is_found() {
         Broken::Applied,
     ] {
         let found = catch_unwind(AssertUnwindSafe(|| {
-            for depth in [3, 4, 2, 5, 6] {
-                shuttle::check_pct(move || run(Cast::Few, broken), 100_000, depth);
-                shuttle::check_pct(move || run(Cast::All, broken), 100_000, depth);
+            for depth in [4, 3, 5, 6] {
+                for cast in Cast::EACH {
+                    shuttle::check_pct(move || run(cast, broken), 50_000, depth);
+                }
             }
         }));
         assert!(found.is_err(), "{broken:?} was not found");
