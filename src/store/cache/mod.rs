@@ -371,7 +371,9 @@ impl ChangeListener for Cached {
         let cached = self.guard.invalidate(id, || self.tenant_at_hand(id));
         let Some(tenant) = cached else { return };
         if tenant.knows(*revision) {
-            // Told before, or read with the tenant: forgetting again would only cost.
+            // Told before, or read with the tenant: forgetting again would only cost. But who tells
+            // it for the first time may not be done with it.
+            tenant.answered_at(*revision);
             return;
         }
         match touched {

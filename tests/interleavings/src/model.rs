@@ -24,6 +24,8 @@ pub enum Broken {
     /// A change that is told before an earlier one does not stop the cache from giving the state
     /// before both.
     OwnWrites,
+    /// The same for a change that somebody else is just telling of.
+    ToldTwice,
     /// A thread goes on with what it kept although its tenant's entry was replaced or removed.
     Version,
     /// A thread goes on with what it kept although changes were applied.
@@ -296,6 +298,9 @@ impl Cache {
         let cached = self.guard.invalidate(&TENANT, || self.tenant_at_hand());
         let Some(tenant) = cached else { return };
         if tenant.knows(revision) {
+            if !matches!(self.broken, Broken::OwnWrites | Broken::ToldTwice) {
+                tenant.answered_at(revision);
+            }
             return;
         }
         if self.broken == Broken::Order {
@@ -331,73 +336,123 @@ pub enum Cast {
     All,
     /// One writer elsewhere, of whose change nobody is told before the end, and two readers.
     Untold,
+    /// Two changes that are committed already; the second one's writer tells of it, and a follower
+    /// of both, in another order.
+    ToldTwice,
 }
 
 impl Cast {
-    pub const EACH: [Cast; 3] = [Cast::Few, Cast::Untold, Cast::All];
+    pub const EACH: [Cast; 4] = [Cast::Few, Cast::Untold, Cast::ToldTwice, Cast::All];
 }
 
 /// Panics when a view is not what the database held at the revision that it names, when somebody
 /// sees less than before, or when a writer does not see what it wrote.
 pub fn run(cast: Cast, broken: Broken) {
-    let database = Arc::new(Database { states: Mutex::new(vec![0]) });
-    let cache = Arc::new(Cache::new(Arc::clone(&database), broken));
-    // Every answer that begins later is at least as new.
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let seen = |(revision, state): View, database: &Database, last: &mut u64| {
-        assert_eq!(state, database.at(revision), "not the state of revision {revision}");
+    let stage = Stage::new(broken);
+    let play: Vec<Part> = match cast {
+        Cast::Few => vec![Part::Writer(1), Part::Reader(0, 3), Part::Reader(1, 3)],
+        Cast::Untold => vec![Part::Elsewhere(1), Part::Reader(0, 3), Part::Reader(1, 3)],
+        Cast::ToldTwice => {
+            stage.cache.view(Ask::One, &mut None);
+            let revision = [1, 2].map(|writer| stage.database.commit(writer))[1];
+            vec![Part::Teller(revision), Part::Follower]
+        }
+        Cast::All => vec![
+            Part::Writer(1),
+            Part::Writer(2),
+            Part::Reader(0, 4),
+            Part::Reader(1, 4),
+            Part::Follower,
+        ],
+    };
+    let threads: Vec<_> = (play.into_iter())
+        .map(|part| {
+            let stage = stage.clone();
+            shuttle::thread::spawn(move || stage.perform(part))
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    // For good: nothing old is left behind, once everything is told.
+    let mut newest = stage.database.read().0;
+    if cast == Cast::Untold {
+        stage.cache.committed(newest);
+    }
+    stage.look(Ask::One, &mut None, &mut newest);
+}
+
+/// What somebody does.
+enum Part {
+    /// Commits a change and tells of it.
+    Writer(u64),
+    /// Commits a change where this cache does not hear of it.
+    Elsewhere(u64),
+    /// Tells of its change.
+    Teller(u64),
+    /// Which one, and how often it looks.
+    Reader(u64, u64),
+    /// Tells of every change, the newest first, and evicts.
+    Follower,
+}
+
+#[derive(Clone)]
+struct Stage {
+    database: Arc<Database>,
+    cache: Arc<Cache>,
+    /// Every answer that begins later is at least as new.
+    acknowledged: Arc<AtomicU64>,
+}
+
+impl Stage {
+    fn new(broken: Broken) -> Self {
+        let database = Arc::new(Database { states: Mutex::new(vec![0]) });
+        let cache = Arc::new(Cache::new(Arc::clone(&database), broken));
+        Stage { database, cache, acknowledged: Arc::new(AtomicU64::new(0)) }
+    }
+
+    fn perform(&self, part: Part) {
+        match part {
+            Part::Writer(writer) => self.tell(self.database.commit(writer)),
+            Part::Elsewhere(writer) => _ = self.database.commit(writer),
+            Part::Teller(revision) => self.tell(revision),
+            Part::Reader(reader, looks) => self.read(reader, looks),
+            Part::Follower => {
+                let (newest, _) = self.database.read();
+                (1..=newest).rev().for_each(|revision| self.cache.committed(revision));
+                self.cache.evict();
+            }
+        }
+    }
+
+    fn tell(&self, revision: u64) {
+        self.cache.committed(revision);
+        self.acknowledged.fetch_max(revision, Ordering::SeqCst);
+        let mut last = revision;
+        self.look(Ask::One, &mut None, &mut last);
+    }
+
+    fn read(&self, reader: u64, looks: u64) {
+        let (mut last, mut front) = (0, None);
+        for look in 0..looks {
+            last = self.acknowledged.load(Ordering::SeqCst).max(last);
+            // The second one asks for full consistency first.
+            if reader == 1 && look == 0 {
+                self.see(self.cache.stored_view(), &mut last);
+                continue;
+            }
+            let ask = if (reader + look) % 2 == 0 { Ask::One } else { Ask::Many };
+            self.look(ask, &mut front, &mut last);
+        }
+    }
+
+    fn look(&self, ask: Ask, front: &mut Option<Kept>, last: &mut u64) {
+        self.see(self.cache.view(ask, front), last);
+    }
+
+    fn see(&self, (revision, state): View, last: &mut u64) {
+        assert_eq!(state, self.database.at(revision), "not the state of revision {revision}");
         assert!(revision >= *last, "back from {last} to {revision}");
         *last = revision;
-    };
-    let (writers, looks) = match cast {
-        Cast::Few | Cast::Untold => (1, 3),
-        Cast::All => (2, 4),
-    };
-    let mut threads = Vec::new();
-    for writer in 1..=writers {
-        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
-        let acknowledged = Arc::clone(&acknowledged);
-        threads.push(shuttle::thread::spawn(move || {
-            let revision = database.commit(writer);
-            if cast == Cast::Untold {
-                return;
-            }
-            cache.committed(revision);
-            acknowledged.fetch_max(revision, Ordering::SeqCst);
-            let mut last = revision;
-            seen(cache.view(Ask::One, &mut None), &database, &mut last);
-        }));
     }
-    for reader in 0..2 {
-        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
-        let acknowledged = Arc::clone(&acknowledged);
-        threads.push(shuttle::thread::spawn(move || {
-            let (mut last, mut front) = (0, None);
-            // The second one asks for full consistency first.
-            for look in 0..looks {
-                let fully = reader == 1 && look == 0;
-                last = acknowledged.load(Ordering::SeqCst).max(last);
-                let ask = if (reader + look) % 2 == 0 { Ask::One } else { Ask::Many };
-                let view = if fully { cache.stored_view() } else { cache.view(ask, &mut front) };
-                seen(view, &database, &mut last);
-            }
-        }));
-    }
-    if cast == Cast::All {
-        let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
-        threads.push(shuttle::thread::spawn(move || {
-            let (newest, _) = database.read();
-            (1..=newest).rev().for_each(|revision| cache.committed(revision));
-            cache.evict();
-        }));
-    }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    // For good: nothing old is left behind.
-    let mut last = database.read().0;
-    if cast == Cast::Untold {
-        cache.committed(last);
-    }
-    seen(cache.view(Ask::One, &mut None), &database, &mut last);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

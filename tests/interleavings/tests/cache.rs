@@ -37,13 +37,14 @@ fn without_one_of_its_rules_the_bug_is_found() {
         Broken::OneState,
         Broken::NotKept,
         Broken::OwnWrites,
+        Broken::ToldTwice,
         Broken::NeverBack,
         Broken::Displace,
         Broken::Version,
         Broken::Applied,
     ] {
         let found = catch_unwind(AssertUnwindSafe(|| {
-            for depth in [4, 3, 5, 6] {
+            for depth in [4, 3, 2, 5] {
                 for cast in Cast::EACH {
                     shuttle::check_pct(move || run(cast, broken), 50_000, depth);
                 }
