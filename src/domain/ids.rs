@@ -38,12 +38,6 @@ fn check(text: &str) -> Result<(), IdError> {
     }
 }
 
-/// Whether a text can be an id, whatever of.
-#[must_use]
-pub fn is_id(text: &str) -> bool {
-    check(text).is_ok()
-}
-
 /// Whether bytes are a text that can be an id.
 #[must_use]
 pub fn are_id(bytes: &[u8]) -> bool {

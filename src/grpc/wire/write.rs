@@ -53,12 +53,12 @@ impl<'a> Told<'a> {
         to.put_slice(&[number(1), verdict as u8, number(2), reason as u8]);
         for (role, scope) in self.decided_by() {
             nested(to, 3, |to| {
-                put_text(to, 1, role.as_bytes());
-                put_text(to, 2, scope.as_bytes());
+                text(to, 1, role.as_bytes());
+                text(to, 2, scope.as_bytes());
             });
         }
         for attribute in self.ruling.missing.iter() {
-            put_text(to, 4, attribute.name().as_bytes());
+            text(to, 4, attribute.name().as_bytes());
         }
     }
 }
@@ -82,7 +82,7 @@ pub(in crate::grpc) fn state_of_answer(
     token: &str,
     stale_since: Option<Timestamp>,
 ) {
-    put_text(to, field, token.as_bytes());
+    text(to, field, token.as_bytes());
     if let Some(since) = stale_since {
         nested(to, field + 1, |to| show::time(since).encode_raw(to));
     }
@@ -91,11 +91,6 @@ pub(in crate::grpc) fn state_of_answer(
 /// Field 1 of a `BatchCheckResponse`: one `CheckItemResult`.
 pub(in crate::grpc) fn check_item_result(to: &mut Vec<u8>, told: Told<'_>) {
     nested(to, 1, |to| nested(to, 1, |to| told.put(to)));
-}
-
-/// An entry of a field of texts, which must not be empty.
-pub(in crate::grpc) fn text(to: &mut Vec<u8>, field: u8, text: &[u8]) {
-    put_text(to, field, text);
 }
 
 /// What was denied to all: field 4 of a `FilterResourcesResponse`.
@@ -162,7 +157,7 @@ fn write_varint(to: &mut [u8], mut value: u64) -> usize {
 }
 
 /// A text as a field; an empty one is none.
-fn put_text(to: &mut Vec<u8>, field: u8, text: &[u8]) {
+pub(in crate::grpc) fn text(to: &mut Vec<u8>, field: u8, text: &[u8]) {
     match text.len() {
         0 => {}
         short @ ..=SHORT => {

@@ -197,3 +197,52 @@ fn weight(kept: &Kept) -> usize {
     let ids = kept.tenant.as_str().len() + kept.member.as_str().len() + 32;
     size_of::<Kept>() + size_of::<MemberView>() + ids + subject.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::catalog::{Catalog, shipped};
+    use crate::store::State;
+    use crate::store::cache::fill_guard::FillGuard;
+
+    /// Of a member that is not there: the least that is kept.
+    fn kept(tenant: &Arc<CachedTenant>, guard: &FillGuard, member: usize) -> Kept {
+        let id = TenantId::parse("tenant").unwrap();
+        Kept {
+            version: guard.version(&id).unwrap(),
+            tenant: id,
+            member: MemberId::parse(&format!("member-{member}")).unwrap(),
+            entry: Arc::clone(tenant),
+            view: Arc::new(MemberView {
+                catalog: Arc::clone(&tenant.catalog),
+                state: Arc::new(State::at(1)),
+                subject: None,
+                stale_since: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn what_a_thread_keeps_stays_within_its_bound_and_is_not_thrown_away_at_once() {
+        const BOUND: usize = 64 << 10;
+        let catalog = Arc::new(Catalog::parse(shipped()[1]).unwrap());
+        let tenant = Arc::new(CachedTenant::new(1, catalog, 1));
+        let guard = FillGuard::new(1);
+        let front = Front::new(BOUND, 1);
+        let is_kept = |member: usize| {
+            front.get("tenant", format!("member-{member}").as_bytes(), |_| true).is_some()
+        };
+        let mut least = usize::MAX;
+        for member in 0..1_000 {
+            front.put(kept(&tenant, &guard, member));
+            assert!(is_kept(member), "the newest one, {member}");
+            assert!(front.bytes() <= BOUND as u64, "{} after {member}", front.bytes());
+            if member >= 300 {
+                least = least.min((0..=member).filter(|member| is_kept(*member)).count());
+            }
+        }
+        // As many as there is room for, by their weight, less what collided.
+        let room = BOUND / 2 / weight(&kept(&tenant, &guard, 999));
+        assert!(least >= room, "{least} of {room}");
+    }
+}

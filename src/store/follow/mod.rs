@@ -84,8 +84,6 @@ pub struct Followed {
     pub next: FollowCursor,
     /// There is more, now: the limit was reached.
     pub more: bool,
-    /// Every change up to here that will ever be visible is visible.
-    pub horizon: ChangePosition,
     /// Changes may be missing: some were trimmed before they were seen, or the database was
     /// restored. Whatever was derived from changes must be dropped; `next` goes on from now, and
     /// `changes` is empty.
@@ -131,14 +129,13 @@ impl SqlStore {
         let (state, changes) =
             look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
         let State { snapshot, epoch, trimmed, newest, settled: _ } = state;
-        let horizon = snapshot.horizon(backend);
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
         if epoch != cursor.epoch
             || cursor.seen.misses(number_of(backend, trimmed), &snapshot, returned)
         {
             let next = FollowCursor { epoch, seen: snapshot.up_to(newest) };
             let changes = Vec::new();
-            return Ok(Followed { changes, next, more: false, horizon, gap: true, epoch });
+            return Ok(Followed { changes, next, more: false, gap: true, epoch });
         }
         let full = changes.len() as u64 >= limit;
         let seen = match changes.last() {
@@ -148,7 +145,7 @@ impl SqlStore {
             _ => snapshot.up_to(newest),
         };
         let next = FollowCursor { epoch, seen };
-        Ok(Followed { changes, next, more: full, horizon, gap: false, epoch })
+        Ok(Followed { changes, next, more: full, gap: false, epoch })
     }
 
     /// The changes behind a position, in an order that no change will ever get into the middle of.

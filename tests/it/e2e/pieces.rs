@@ -16,8 +16,13 @@ const END_STREAM: u8 = 1;
 #[tokio::test]
 async fn a_check_is_answered_however_its_frames_come() {
     let directory = tempfile::tempdir().unwrap();
-    let ports =
-        ["--log-format", "json", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+    let ports = [
+        ["--log-format", "json"],
+        ["--grpc-addr", "127.0.0.1:0"],
+        ["--admin-addr", "127.0.0.1:0"],
+        ["--request-timeout", "1"],
+    ]
+    .concat();
     let arguments = [&["serve", "--dev", "--demo"][..], &ports].concat();
     let server = Server::spawn(directory.path(), &arguments).unwrap();
     let check = pb::CheckRequest {
@@ -40,6 +45,7 @@ async fn a_check_is_answered_however_its_frames_come() {
         ("in two", 2, vec![(DATA, 0, begun.to_vec()), (DATA, END_STREAM, rest.to_vec())], "OK"),
         ("and later its end", 2, [whole(0), vec![nothing()]].concat(), "OK"),
         ("not at all", 2, vec![nothing()], "INVALID_ARGUMENT"),
+        ("never, nor its end", 2, vec![], "DEADLINE_EXCEEDED"),
         ("in part", 2, vec![(DATA, END_STREAM, begun.to_vec())], "INVALID_ARGUMENT"),
     ];
     let mut raw = say(&server, PREFACE).await;
