@@ -58,7 +58,7 @@ impl Desk {
         store.register(Arc::clone(&catalog));
         // Nobody else changes this database, so nobody has to follow it.
         let alone = FollowLimits { staleness: Duration::from_secs(86_400), ..Default::default() };
-        let services = Services::new(&store, 1 << 30, alone);
+        let services = Services::new(&store, 1 << 30, 1, alone);
         let tenant = TenantId::parse(&workload::tenant(0))?;
         let desk = Desk { store, services, catalog, tenant };
         desk.fill(members).await?;

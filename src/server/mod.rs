@@ -109,10 +109,12 @@ pub struct Services {
 }
 
 impl Services {
-    /// Puts the use cases together, with a cache that hears of every change.
+    /// Puts the use cases together, with a cache that hears of every change, for so many threads that
+    /// decide.
     #[must_use]
-    pub fn new(store: &SqlStore, cache_bytes: u64, limits: FollowLimits) -> Self {
-        let cache = Arc::new(Cached::new(store.clone(), cache_bytes, limits));
+    pub fn new(store: &SqlStore, cache_bytes: u64, threads: usize, limits: FollowLimits) -> Self {
+        let cache = Cached::new(store.clone(), cache_bytes, limits).for_threads(threads);
+        let cache = Arc::new(cache);
         let listener: Arc<dyn ChangeListener> = Arc::clone(&cache) as _;
         if store.set_listener(listener).is_err() {
             // The cache that listens already stays right; this one would not.
@@ -161,7 +163,8 @@ pub async fn run(
     }
     let store = SqlStore::open(&config.database).await?;
     catalogs::load(&store, &config.catalogs).await?;
-    let mut services = Services::new(&store, config.cache_bytes, config.follow);
+    let workers = config.workers.unwrap_or_else(cores);
+    let mut services = Services::new(&store, config.cache_bytes, workers, config.follow);
     let decision_log = match config.decision_log {
         Some(config) => Some(Writing::start(config).await.map_err(ServeError::DecisionLog)?),
         None => None,
@@ -207,7 +210,6 @@ pub async fn run(
         patience: config.request_timeout + CLOSING,
     };
     background.spawn(security.keep_up_to_date());
-    let workers = config.workers.unwrap_or_else(cores);
     let mut core = Core::start(listener, door, workers, &serving).map_err(transport)?;
     tracing::info!(%address, workers, "serving gRPC");
     let served = tokio::select! {

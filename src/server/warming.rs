@@ -22,8 +22,19 @@ pub(super) fn ready_when_warm(
         return None;
     }
     let (store, cache, readiness) = (store.clone(), Arc::clone(cache), readiness.clone());
+    let warm = Warm(readiness);
     Some(tokio::spawn(async move {
         warm_up.run(&store, &cache, cache_bytes).await;
-        readiness.started();
+        drop(warm);
     }))
+}
+
+/// A server is ready when this goes, also when what was to warm it up has failed in a way that nobody
+/// thought of.
+struct Warm(Readiness);
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.0.started();
+    }
 }

@@ -79,14 +79,25 @@ async fn open(directory: &tempfile::TempDir) -> SqlStore {
     store
 }
 
+/// A cache that hears of every change.
+fn cache(store: &SqlStore, bytes: u64) -> Arc<Cached> {
+    let cached = Arc::new(Cached::new(store.clone(), bytes, unhurried()));
+    assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
+    cached
+}
+
 async fn make_tenant(store: &SqlStore, id: &TenantId) -> u64 {
+    put_tenant(store, id, TenantState::Active).await
+}
+
+async fn put_tenant(store: &SqlStore, id: &TenantId, state: TenantState) -> u64 {
     let tx = store.write(id).await.unwrap();
     let catalog = store.newest_catalog("qpien").unwrap().reference().clone();
     tx.put_tenant(&Tenant {
         id: id.clone(),
         catalog,
         plan: None,
-        state: TenantState::Active,
+        state,
         revision: 1,
         own_revision: 1,
         created_at: Timestamp(0),
@@ -193,8 +204,7 @@ async fn stress(bytes: u64, writes: usize) {
     let writes = longer.unwrap_or(writes);
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
-    let cached = Arc::new(Cached::new(store.clone(), bytes, unhurried()));
-    assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
+    let cached = cache(&store, bytes);
     let tenant = TenantId::trusted("acme");
     let (mut writer, revision, truth) = Writer::new(&store, &tenant).await;
 
@@ -274,8 +284,7 @@ async fn views_are_true_to_their_revision_while_everything_is_evicted() {
 async fn a_role_edit_leaves_no_member_cold() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
-    let cached = Arc::new(Cached::new(store.clone(), 64 << 20, unhurried()));
-    assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
+    let cached = cache(&store, 64 << 20);
     let tenant = TenantId::trusted("acme");
     make_tenant(&store, &tenant).await;
     let edited = RoleId::trusted("r-1");
@@ -315,8 +324,7 @@ async fn what_many_ask_for_at_once_is_read_once() {
     const MEMBERS: usize = 50;
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory).await;
-    let cached = Arc::new(Cached::new(store.clone(), 64 << 20, unhurried()));
-    assert!(store.set_listener(Arc::clone(&cached) as Arc<dyn ChangeListener>).is_ok());
+    let cached = cache(&store, 64 << 20);
     let tenant = TenantId::trusted("acme");
     make_tenant(&store, &tenant).await;
     let custom = RoleId::trusted("r-1");
@@ -350,5 +358,35 @@ async fn what_many_ask_for_at_once_is_read_once() {
             cached.at_hand(tenant.as_str(), id.as_str().as_bytes(), 0).is_some(),
             "{id} went cold"
         );
+    }
+}
+
+/// A tenant is deleted elsewhere, and this cache has not heard of it. As soon as it has answered that
+/// there is no such tenant, it answers nothing from before that.
+#[tokio::test]
+async fn after_there_is_no_such_tenant_nobody_is_answered_from_before() {
+    let [kim, lee, may] = ["kim", "lee", "may"].map(MemberId::trusted);
+    for (asked, freshness) in [
+        (vec![lee.clone()], Freshness::MinimizeLatency),
+        (vec![lee, may], Freshness::MinimizeLatency),
+        (vec![kim.clone()], Freshness::FullyConsistent),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, elsewhere) = (open(&directory).await, open(&directory).await);
+        let cached = cache(&store, 64 << 20);
+        let tenant = TenantId::trusted("acme");
+        make_tenant(&store, &tenant).await;
+        let view = async |members: &[MemberId], freshness| {
+            cached.view(&tenant, members, freshness).await.unwrap()
+        };
+        let kim = std::slice::from_ref(&kim);
+        assert!(view(kim, Freshness::MinimizeLatency).await.is_some());
+        assert!(cached.at_hand(tenant.as_str(), b"kim", 0).is_some());
+        put_tenant(&elsewhere, &tenant, TenantState::Deleted).await;
+        assert!(cached.at_hand(tenant.as_str(), b"kim", 0).is_some(), "nobody has told");
+
+        assert!(view(&asked, freshness).await.is_none(), "{asked:?}");
+        assert!(cached.at_hand(tenant.as_str(), b"kim", 0).is_none(), "{asked:?}");
+        assert!(view(kim, Freshness::MinimizeLatency).await.is_none(), "{asked:?}");
     }
 }

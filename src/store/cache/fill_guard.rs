@@ -39,6 +39,15 @@ struct Stripe {
 pub(super) struct Ticket {
     stripe: usize,
     generation: u64,
+    version: u64,
+}
+
+/// What happened to the keys of a stripe since a ticket was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meanwhile {
+    Nothing,
+    /// Something was put into its place.
+    Replaced,
 }
 
 /// Taken before what is cached of a key is looked at; good as long as nothing of it was replaced or
@@ -61,8 +70,11 @@ impl FillGuard {
     /// To be called before the value is read from where it is kept.
     pub(super) fn begin(&self, key: &impl Hash) -> Ticket {
         let number = self.number(key);
-        let generation = self.stripe(number).locked(|generation, _| *generation);
-        Ticket { stripe: number, generation }
+        self.stripe(number).locked(|generation, version| Ticket {
+            stripe: number,
+            generation: *generation,
+            version: version.load(Ordering::SeqCst),
+        })
     }
 
     /// Makes the fill, unless the key was invalidated since the ticket was taken.
@@ -77,13 +89,27 @@ impl FillGuard {
     }
 
     /// The same for a key whose versions are looked at: the value may take the place of another.
-    pub(super) fn replace(&self, ticket: Ticket, insert: impl FnOnce()) -> bool {
+    ///
+    /// What fills is told whether anything was put into a place since the ticket was taken. What was
+    /// may be evicted again, and what was answered from it is then known to nobody.
+    pub(super) fn replace<R>(
+        &self,
+        ticket: Ticket,
+        insert: impl FnOnce(Meanwhile) -> R,
+    ) -> Option<R> {
         self.stripe(ticket.stripe).locked(|generation, version| {
-            let good = *generation == ticket.generation;
-            if good {
-                changing(version, insert);
-            }
-            good
+            let unchanged = version.load(Ordering::SeqCst) == ticket.version;
+            let meanwhile = if unchanged { Meanwhile::Nothing } else { Meanwhile::Replaced };
+            (*generation == ticket.generation).then(|| changing(version, || insert(meanwhile)))
+        })
+    }
+
+    /// Voids every ticket of the key, and removes what is cached of it, as one step. For keys whose
+    /// versions nobody looks at.
+    pub(super) fn void<R>(&self, key: &impl Hash, remove: impl FnOnce() -> R) -> R {
+        self.stripe(self.number(key)).locked(|generation, _| {
+            *generation += 1;
+            remove()
         })
     }
 
@@ -178,9 +204,17 @@ mod tests {
         let ticket = guard.begin(&"key");
         assert!(guard.fill(ticket, || assert!(guard.is_still(version))));
         assert!(guard.is_still(version));
-        assert!(guard.replace(ticket, || assert_eq!(guard.version(&"key"), None)));
+        let looked = |meanwhile| {
+            assert_eq!(guard.version(&"key"), None);
+            meanwhile
+        };
+        assert_eq!(guard.replace(ticket, looked), Some(Meanwhile::Nothing));
+        assert_eq!(guard.replace(ticket, looked), Some(Meanwhile::Replaced));
         assert!(!guard.is_still(version));
         let version = guard.version(&"key").unwrap();
+        guard.void(&"key", || ());
+        assert!(guard.is_still(version));
+        assert_eq!(guard.replace(ticket, |_| ()), None);
         guard.invalidate(&"key", || assert_eq!(guard.version(&"key"), None));
         assert!(!guard.is_still(version));
         let version = guard.version(&"key").unwrap();

@@ -26,7 +26,7 @@ use thread_local::ThreadLocal;
 
 use super::fill_guard::Version;
 use super::tenant::CachedTenant;
-use crate::domain::ids::{MemberId, TenantId};
+use crate::domain::ids::{MemberId, TeamId, TenantId};
 use crate::domain::member::Subject;
 use crate::store::MemberView;
 
@@ -35,6 +35,10 @@ const LARGEST: usize = 8 << 10;
 /// What a view is expected to take, for the number of places: half of what most take, so that half of
 /// the places stay free and few views drive each other out.
 const USUAL: usize = 192;
+
+/// Every how many answers a view is made anew from what is cached for all, which else would not learn
+/// that its members and tenants are in use, and evict those that are asked for most.
+const LOOK_AROUND: u64 = 256;
 
 /// A view, and what it hangs on.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(super) struct Kept {
 pub(super) struct Front {
     hasher: RandomState,
     shares: ThreadLocal<RefCell<Share>>,
+    /// Of all threads.
+    limit: usize,
     /// Of each thread.
     bytes: usize,
     /// Written by its own thread only, read by whoever wants to know.
@@ -61,6 +67,8 @@ pub(super) struct Front {
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Good views that there were, hits or not.
+    asked: AtomicU64,
     hits: AtomicU64,
     bytes: AtomicU64,
 }
@@ -80,13 +88,18 @@ struct Share {
 impl Front {
     /// At most about this many bytes for each of so many threads that decide.
     pub(super) fn new(bytes: usize, threads: usize) -> Self {
-        let bytes = bytes / threads.max(1);
         Front {
             hasher: RandomState::default(),
             shares: ThreadLocal::with_capacity(threads),
-            bytes,
+            limit: bytes,
+            bytes: bytes / threads.max(1),
             counts: ThreadLocal::with_capacity(threads),
         }
+    }
+
+    /// What all threads may keep, in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// This thread's view of a member, if it is still good.
@@ -106,7 +119,13 @@ impl Front {
         if !is_good(kept) {
             return None;
         }
-        let hits = &self.counts.get_or_default().hits;
+        let counts = &self.counts.get_or_default();
+        let asked = counts.asked.load(Ordering::Relaxed).wrapping_add(1);
+        counts.asked.store(asked, Ordering::Relaxed);
+        if asked.is_multiple_of(LOOK_AROUND) {
+            return None;
+        }
+        let hits = &counts.hits;
         hits.store(hits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(Arc::clone(&kept.view))
     }
@@ -189,10 +208,12 @@ impl Share {
     }
 }
 
-/// What is kept alone: the teams are shared with whatever else is cached of the member.
+/// What is kept, without the roles as they are compiled: those are cached for all. Its teams may be too,
+/// but need not be any more.
 fn weight(kept: &Kept) -> usize {
-    let subject = kept.view.subject.as_deref().map(|Subject { id, status: _, teams: _, roles }| {
-        size_of::<Subject>() + id.as_str().len() + roles.len() * 64
+    let subject = kept.view.subject.as_deref().map(|Subject { id, status: _, teams, roles }| {
+        let lists = roles.len() * 64 + teams.len() * size_of::<TeamId>();
+        size_of::<Subject>() + id.as_str().len() + lists
     });
     let ids = kept.tenant.as_str().len() + kept.member.as_str().len() + 32;
     size_of::<Kept>() + size_of::<MemberView>() + ids + subject.unwrap_or_default()
@@ -229,8 +250,10 @@ mod tests {
         let tenant = Arc::new(CachedTenant::new(1, catalog, 1));
         let guard = FillGuard::new(1);
         let front = Front::new(BOUND, 1);
+        // Twice: now and then a view that is kept is not given.
         let is_kept = |member: usize| {
-            front.get("tenant", format!("member-{member}").as_bytes(), |_| true).is_some()
+            let id = format!("member-{member}");
+            (0..2).any(|_| front.get("tenant", id.as_bytes(), |_| true).is_some())
         };
         let mut least = usize::MAX;
         for member in 0..1_000 {

@@ -124,15 +124,18 @@ impl Sharing {
         alone: &mut usize,
     ) -> Arc<[Id]> {
         let mut shared = Vec::with_capacity(ids.len());
+        let mut own = 0;
         for id in ids {
             shared.push(texts.share(id, &self.budget).unwrap_or_else(|| {
-                *alone += id.bytes();
+                own += id.bytes();
                 id.clone()
             }));
         }
         let list: Arc<[Id]> = shared.into();
-        lists.share(&list, &self.budget).unwrap_or_else(|| {
-            *alone += list.bytes();
+        // Whoever else had this list would keep texts that only this member counts.
+        let known = if own == 0 { lists.share(&list, &self.budget) } else { None };
+        known.unwrap_or_else(|| {
+            *alone += own + list.bytes();
             list
         })
     }
@@ -199,6 +202,18 @@ mod tests {
         assert!(Arc::ptr_eq(&subject.teams, &kim.teams));
         // And there is none with a role that is gone.
         assert!(lee.subject(MemberId::trusted("lee"), compiled).is_none());
+    }
+
+    #[test]
+    fn a_list_with_texts_that_one_member_counts_is_nobody_elses() {
+        // The texts of these teams find no place, and their list, which takes less, would.
+        let sharing = Sharing::new(150);
+        let teams = ["a", "b"].map(|team| team.repeat(128));
+        let kim = member("kim", &[], &[teams[0].as_str(), teams[1].as_str()]);
+        let texts: usize = kim.teams.iter().map(Part::bytes).sum();
+        let (one, other) = (sharing.held(&kim), sharing.held(&kim));
+        assert!(!Arc::ptr_eq(&one.teams, &other.teams));
+        assert!(one.alone >= texts && other.alone >= texts, "{} {}", one.alone, other.alone);
     }
 
     #[test]

@@ -158,6 +158,9 @@ impl Set {
         }
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(GROWTH);
+        } else if self.bytes() + wanted > most + GROWTH * PLACE {
+            // The places of many with short ids, of whom fewer with long ones are left.
+            self.slots.shrink_to(self.slots.len() + 1);
         }
         self.beside += slot.beside();
         self.slots.push(slot);
@@ -260,6 +263,20 @@ mod tests {
         let places: usize =
             members.sets.iter().map(|set| set.lock().unwrap().slots.capacity()).sum();
         assert_eq!(members.bytes(), nothing + (places * PLACE) as u64);
+    }
+
+    #[test]
+    fn places_that_are_not_needed_any_more_are_given_back() {
+        const BOUND: u64 = 64 << 10;
+        let members = Members::new(BOUND);
+        // Many of whom little is kept, then few of whom much is.
+        for length in [0, 128 - 5] {
+            for number in 0..2_000 {
+                let id = key(1, &format!("{number:05}{}", "x".repeat(length)));
+                members.insert(&id, seen(1));
+                assert!(members.bytes() <= BOUND + BOUND / 8, "{} of {length}", members.bytes());
+            }
+        }
     }
 
     #[test]

@@ -70,11 +70,14 @@ use crate::domain::role::CompiledRole;
 const ATTEMPTS: usize = 3;
 
 /// What an entry takes besides its content: the key's and value's places in the map, the policy's
-/// queues, reference counts. An estimate, rather too large: the bound is meant to hold.
-const ENTRY_OVERHEAD: usize = 180;
+/// queues, reference counts. moka was measured at 260 to 280 bytes for an entry without content.
+const ENTRY_OVERHEAD: usize = 280;
+
+/// What a tenant's entry points to besides: its state, with the text of its token.
+const BESIDE_TENANT: usize = 150;
 
 /// In how many groups keys are guarded: enough that two busy keys seldom meet.
-const STRIPES: usize = 1024;
+const STRIPES: usize = 4096;
 
 /// A cached member or role is found by this, never by a joined string. The tenant is in it: every
 /// entry of a tenant gets an incarnation that no other has had in this process, of whatever tenant.
@@ -127,7 +130,7 @@ impl Cached {
             tenants: Cache::builder()
                 .max_capacity(bytes / 20)
                 .weigher(|id: &TenantId, _: &Arc<CachedTenant>| {
-                    weight(size_of::<CachedTenant>() + id.as_str().len())
+                    weight(size_of::<CachedTenant>() + BESIDE_TENANT + id.as_str().len())
                 })
                 .build(),
             members: Members::new(bytes / 20 * 9),
@@ -150,6 +153,12 @@ impl Cached {
         }
     }
 
+    /// For so many threads that decide, which share what threads may keep. Without it, one for each core.
+    #[must_use]
+    pub fn for_threads(self, threads: usize) -> Self {
+        Cached { front: Front::new(self.front.limit(), threads), ..self }
+    }
+
     /// How well it does its work.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
@@ -169,11 +178,13 @@ impl Cached {
         }
     }
 
-    /// Whether half of what is for members, for what they share, or for roles is taken.
+    /// Whether half of what is for tenants, for members, for what they share, or for roles is taken.
     #[must_use]
     pub fn is_half_full(&self) -> bool {
         let roles = self.roles.policy().max_capacity().unwrap_or(u64::MAX);
+        let tenants = self.tenants.policy().max_capacity().unwrap_or(u64::MAX);
         [
+            (self.tenants.weighted_size(), tenants),
             (self.members.bytes(), self.members.limit()),
             (self.sharing.bytes(), self.sharing.limit()),
             (self.roles.weighted_size(), roles),
@@ -214,12 +225,12 @@ impl Cached {
 
     fn forget_member(&self, tenant: &CachedTenant, member: &MemberId) {
         let key = Key::of(tenant, member);
-        self.guard.invalidate(&key, || self.members.remove(&key));
+        self.guard.void(&key, || self.members.remove(&key));
     }
 
     fn forget_role(&self, tenant: &CachedTenant, role: &RoleId) {
         let key = Key::of(tenant, role);
-        self.guard.invalidate(&key, || self.roles.invalidate(&key));
+        self.guard.void(&key, || self.roles.invalidate(&key));
     }
 
     fn forget_tenant(&self, id: &TenantId) {
@@ -260,14 +271,27 @@ impl Cached {
     ) -> Result<Option<TenantView>, StoreError> {
         self.counters.bypasses.add(1);
         let view = self.in_time(self.store.view(id, members, freshness)).await?;
-        if let Some(view) = &view {
-            self.answered(id, view.state.revision());
+        match &view {
+            Some(view) => self.answered(id, view.state.revision()),
+            None => self.not_in_use(id),
         }
         Ok(view)
     }
 
+    /// It is answered that there is no such tenant in use: no later answer may be from before.
+    fn not_in_use(&self, id: &TenantId) {
+        // Seldom anything is cached of it, and nobody else's views need be spoilt.
+        if self.guard.void(id, || self.tenant_at_hand(id)).is_some() {
+            self.forget_tenant(id);
+        }
+    }
+
     /// An answer is given at this revision, from elsewhere: no later one may be older.
     fn answered(&self, id: &TenantId, revision: u64) {
+        let cached = self.tenant_at_hand(id).and_then(|tenant| tenant.usable());
+        if cached.is_some_and(|usable| usable >= revision) {
+            return;
+        }
         // An entry that is being filled right now may be older than this answer: refuse it.
         self.guard.invalidate(id, || {
             if let Some(tenant) = self.tenant_at_hand(id) {

@@ -8,15 +8,18 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::fill_guard::Ticket;
+use super::fill_guard::{Meanwhile, Ticket};
 use super::tenant::CachedTenant;
-use super::{ATTEMPTS, Cached, Entry, Found, Key, STRIPES};
+use super::{ATTEMPTS, Cached, Entry, Found, Key};
 use crate::domain::catalog::Catalog;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::role::CompiledRole;
 use crate::store::cold::Cold;
 use crate::store::source::subject;
 use crate::store::{State, StoreError, TenantView};
+
+/// How many can load at once without waiting for another's turn.
+const TURNS: usize = 1024;
 
 /// Who may load what. Keys share turns, so that nothing has to be kept for keys that nobody loads;
 /// two that share one cost each other some waiting.
@@ -30,7 +33,7 @@ impl LoadTurns {
     pub(super) fn new() -> Self {
         LoadTurns {
             hasher: RandomState::new(),
-            turns: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            turns: (0..TURNS).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -39,6 +42,13 @@ impl LoadTurns {
         let hash = self.hasher.hash_one((tenant, member));
         self.turns[(hash % self.turns.len() as u64) as usize].lock().await
     }
+}
+
+/// Which entry of a tenant stays.
+enum Kept {
+    This,
+    Other(Arc<CachedTenant>),
+    Not,
 }
 
 impl Cached {
@@ -71,6 +81,7 @@ impl Cached {
                 }
             }
             let Some(cold) = self.in_time(self.store.load_one(id, member)).await? else {
+                self.not_in_use(id);
                 return Ok(Found::NoTenant);
             };
             self.counters.member_misses.add(1);
@@ -148,22 +159,23 @@ impl Cached {
     ) -> Result<Arc<CachedTenant>, Arc<CachedTenant>> {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
         let tenant = Arc::new(CachedTenant::new(incarnation, Arc::clone(catalog), revision));
-        let mut other = None;
-        let kept = self.guard.replace(ticket, || {
+        let kept = self.guard.replace(ticket, |meanwhile| match self.tenant_at_hand(id) {
             // In its place answers would go back in time, and its members would go cold.
-            other = self.tenant_at_hand(id).filter(|other| other.knows_no_less(revision));
-            if other.is_none() {
+            Some(other) if other.knows_no_less(revision) => Kept::Other(other),
+            // One that knew more may have been there, been answered from, and evicted.
+            None if meanwhile == Meanwhile::Replaced => Kept::Not,
+            _ => {
                 self.tenants.insert(id.clone(), Arc::clone(&tenant));
+                Kept::This
             }
         });
-        if let Some(other) = other {
-            return Err(other);
-        }
-        if !kept {
-            // A change came in between. The entry is good for the view at hand all the same: members
-            // and roles that were read after the change do not fit it. But another entry may have
-            // been made meanwhile that knows less.
-            self.answered(id, revision);
+        match kept {
+            Some(Kept::Other(other)) => return Err(other),
+            Some(Kept::This) => {}
+            // Or a change came in between. The entry is good for the view at hand all the same:
+            // members and roles that were read after the change do not fit it. But another entry
+            // may have been made meanwhile that knows less.
+            Some(Kept::Not) | None => self.answered(id, revision),
         }
         Ok(tenant)
     }

@@ -37,7 +37,10 @@ impl Cached {
         }
         let ticket = self.guard.begin(id);
         let seen = self.in_time(self.store.load_tenant(id)).await?;
-        let Some(catalog) = seen.value else { return Ok(None) };
+        let Some(catalog) = seen.value else {
+            self.not_in_use(id);
+            return Ok(None);
+        };
         let (Ok(tenant) | Err(tenant)) = self.keep_tenant(id, ticket, &catalog, seen.revision);
         Ok(Some(tenant))
     }

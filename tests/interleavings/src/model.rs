@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::domain::catalog::Catalog;
-use crate::fill_guard::{FillGuard, Ticket, Version};
+use crate::fill_guard::{FillGuard, Meanwhile, Ticket, Version};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::tenant::CachedTenant;
 
@@ -34,6 +34,8 @@ pub enum Broken {
     NeverBack,
     /// An entry takes the place of one that knows more.
     Displace,
+    /// An entry takes the place of one that knew more, after that was evicted.
+    Evicted,
 }
 
 /// How a view is asked for.
@@ -45,8 +47,15 @@ enum Ask {
     Many,
 }
 
+/// Which entry stays, as in `one`.
+enum Kept {
+    This,
+    Other(Arc<CachedTenant>),
+    Not,
+}
+
 /// What a thread keeps for itself, as in `front`.
-struct Kept {
+struct KeptView {
     entry: Arc<CachedTenant>,
     version: Version,
     view: View,
@@ -114,7 +123,7 @@ impl Cache {
     }
 
     /// As `at_hand` and, where that has nothing, `cached_view`.
-    fn view(&self, ask: Ask, front: &mut Option<Kept>) -> View {
+    fn view(&self, ask: Ask, front: &mut Option<KeptView>) -> View {
         if let Some(kept) = front
             && (self.broken == Broken::Version || self.guard.is_still(kept.version))
             && (self.broken == Broken::Applied || kept.entry.usable() == Some(kept.view.0))
@@ -200,13 +209,13 @@ impl Cache {
     }
 
     /// As `one_at_hand`.
-    fn one_at_hand(&self, front: &mut Option<Kept>) -> Option<View> {
+    fn one_at_hand(&self, front: &mut Option<KeptView>) -> Option<View> {
         let version = self.guard.version(&TENANT);
         let entry = self.tenant_at_hand()?;
         let revision = entry.usable()?;
         let member = lock(&self.members).get(&(entry.incarnation, MEMBER)).copied();
         let view = member.filter(|member| member.seen_at <= revision).map(|member| member.state)?;
-        *front = version.map(|version| Kept { entry, version, view: (revision, view) });
+        *front = version.map(|version| KeptView { entry, version, view: (revision, view) });
         Some((revision, view))
     }
 
@@ -241,30 +250,34 @@ impl Cache {
     ) -> Result<Arc<CachedTenant>, Arc<CachedTenant>> {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
         let tenant = Arc::new(CachedTenant::new(incarnation, Arc::new(Catalog), revision));
-        let mut other = None;
-        let mut fill = || {
-            other = self.tenant_at_hand().filter(|other| other.knows_no_less(revision));
-            if other.is_none() || self.broken == Broken::Displace {
+        let fill = |meanwhile| match self.tenant_at_hand() {
+            Some(other) if self.broken != Broken::Displace && other.knows_no_less(revision) => {
+                Kept::Other(other)
+            }
+            None if self.broken != Broken::Evicted && meanwhile == Meanwhile::Replaced => Kept::Not,
+            _ => {
                 lock(&self.tenants).insert(TENANT, Arc::clone(&tenant));
-                other = None;
+                Kept::This
             }
         };
-        let kept = if self.broken == Broken::Guard {
-            fill();
-            true
-        } else {
-            self.guard.replace(ticket, fill)
+        let kept = match self.broken {
+            Broken::Guard => Some(fill(Meanwhile::Nothing)),
+            _ => self.guard.replace(ticket, fill),
         };
-        if let Some(other) = other {
-            return Err(other);
-        }
-        if !kept && self.broken != Broken::NotKept {
-            self.answered(revision);
+        match kept {
+            Some(Kept::Other(other)) => return Err(other),
+            Some(Kept::This) => {}
+            Some(Kept::Not) | None if self.broken == Broken::NotKept => {}
+            Some(Kept::Not) | None => self.answered(revision),
         }
         Ok(tenant)
     }
 
     fn answered(&self, revision: u64) {
+        let cached = self.tenant_at_hand().and_then(|tenant| tenant.usable());
+        if cached.is_some_and(|usable| usable >= revision) {
+            return;
+        }
         self.guard.invalidate(&TENANT, || {
             if let Some(tenant) = self.tenant_at_hand() {
                 tenant.answered_at(revision);
@@ -309,7 +322,7 @@ impl Cache {
         // Some are about somebody else.
         if self.database.at(revision) != self.database.at(revision - 1) {
             let key = (tenant.incarnation, MEMBER);
-            self.guard.invalidate(&key, || lock(&self.members).remove(&key));
+            self.guard.void(&key, || lock(&self.members).remove(&key));
         }
         if !tenant.apply(revision) {
             self.guard.invalidate(&TENANT, || lock(&self.tenants).remove(TENANT));
@@ -339,10 +352,13 @@ pub enum Cast {
     /// Two changes that are committed already; the second one's writer tells of it, and a follower
     /// of both, in another order.
     ToldTwice,
+    /// One writer elsewhere, two readers, and evictions at any time.
+    Evicted,
 }
 
 impl Cast {
-    pub const EACH: [Cast; 4] = [Cast::Few, Cast::Untold, Cast::ToldTwice, Cast::All];
+    pub const EACH: [Cast; 5] =
+        [Cast::Few, Cast::Untold, Cast::ToldTwice, Cast::Evicted, Cast::All];
 }
 
 /// Panics when a view is not what the database held at the revision that it names, when somebody
@@ -352,6 +368,9 @@ pub fn run(cast: Cast, broken: Broken) {
     let play: Vec<Part> = match cast {
         Cast::Few => vec![Part::Writer(1), Part::Reader(0, 3), Part::Reader(1, 3)],
         Cast::Untold => vec![Part::Elsewhere(1), Part::Reader(0, 3), Part::Reader(1, 3)],
+        Cast::Evicted => {
+            vec![Part::Elsewhere(1), Part::Reader(0, 2), Part::Reader(1, 3), Part::Evictor]
+        }
         Cast::ToldTwice => {
             stage.cache.view(Ask::One, &mut None);
             let revision = [1, 2].map(|writer| stage.database.commit(writer))[1];
@@ -374,7 +393,7 @@ pub fn run(cast: Cast, broken: Broken) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     // For good: nothing old is left behind, once everything is told.
     let mut newest = stage.database.read().0;
-    if cast == Cast::Untold {
+    if matches!(cast, Cast::Untold | Cast::Evicted) {
         stage.cache.committed(newest);
     }
     stage.look(Ask::One, &mut None, &mut newest);
@@ -392,6 +411,8 @@ enum Part {
     Reader(u64, u64),
     /// Tells of every change, the newest first, and evicts.
     Follower,
+    /// Evicts the tenant, then its members.
+    Evictor,
 }
 
 #[derive(Clone)]
@@ -420,6 +441,10 @@ impl Stage {
                 (1..=newest).rev().for_each(|revision| self.cache.committed(revision));
                 self.cache.evict();
             }
+            Part::Evictor => {
+                lock(&self.cache.tenants).clear();
+                self.cache.evict();
+            }
         }
     }
 
@@ -444,7 +469,7 @@ impl Stage {
         }
     }
 
-    fn look(&self, ask: Ask, front: &mut Option<Kept>, last: &mut u64) {
+    fn look(&self, ask: Ask, front: &mut Option<KeptView>, last: &mut u64) {
         self.see(self.cache.view(ask, front), last);
     }
 

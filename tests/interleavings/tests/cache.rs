@@ -40,6 +40,7 @@ fn without_one_of_its_rules_the_bug_is_found() {
         Broken::ToldTwice,
         Broken::NeverBack,
         Broken::Displace,
+        Broken::Evicted,
         Broken::Version,
         Broken::Applied,
     ] {
