@@ -18,14 +18,18 @@ pub(super) struct LimitArgs {
     /// How many calls one connection may have under way. More wait at the client.
     #[arg(long, env = "ROLEGATE_MAX_STREAMS_PER_CONNECTION", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     max_streams_per_connection: u32,
-    /// How many calls may be under way on all connections, Watch streams aside. More are refused with
-    /// SERVER_OVERLOADED.
+    /// How many calls may be under way on all connections, aside from streams, health probes and checks
+    /// that are answered at once. More are refused with SERVER_OVERLOADED.
     #[arg(long, env = "ROLEGATE_MAX_CALLS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_calls: u32,
     /// What the request messages under way may take together, in MiB; at least one of
     /// --max-message-kib. What is beyond it is refused with SERVER_OVERLOADED.
     #[arg(long, env = "ROLEGATE_MAX_CALLS_MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_calls_mib: u32,
+    /// How much of --max-calls, of --max-calls-mib and of the 4,096 CheckStreams one caller of the
+    /// callers file may have, in percent. What is beyond it is refused with SERVER_OVERLOADED.
+    #[arg(long, env = "ROLEGATE_MAX_SHARE_PER_CALLER", value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    max_share_per_caller: u8,
     /// How many questions a caller may ask in a second that has no questions_per_second in the callers
     /// file. What is beyond it is refused with RATE_LIMITED. By default no limit.
     #[arg(long, env = "ROLEGATE_MAX_QUESTIONS_PER_SECOND_PER_CALLER", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -43,14 +47,15 @@ pub(super) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// For messages of up to so many bytes.
-    pub(super) fn limits(&self, message_bytes: usize) -> ServeLimits {
+    /// As the server takes them.
+    pub(super) fn limits(&self) -> ServeLimits {
         ServeLimits {
             connections: self.max_connections as usize,
             connections_per_address: self.max_connections_per_address as usize,
             streams_per_connection: self.max_streams_per_connection,
             calls: self.max_calls as usize,
-            bytes: ((self.max_calls_mib as usize) << 20).max(message_bytes.saturating_add(1 << 10)),
+            share_per_caller: self.max_share_per_caller.into(),
+            bytes: (self.max_calls_mib as usize) << 20,
             connection_age: Duration::from_secs(self.max_connection_age),
             connection_idle: (self.max_connection_idle > 0)
                 .then(|| Duration::from_secs(self.max_connection_idle)),

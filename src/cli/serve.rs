@@ -210,7 +210,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             file: Some(file).filter(|file| file.as_os_str() != "-"),
             one_in: args.decision_log_sample,
         }),
-        limits: args.limits.limits((args.max_message_kib as usize) << 10),
+        limits: args.limits.limits(),
         max_message_bytes: (args.max_message_kib as usize) << 10,
         request_timeout: Duration::from_secs(args.request_timeout),
         drain_delay: Duration::from_secs(args.drain_delay),

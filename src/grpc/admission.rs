@@ -2,7 +2,8 @@
 //! these are read and answered. What is beyond it is refused at once: a queue would only make
 //! everybody late, and hold memory meanwhile.
 //!
-//! It stands behind authentication, so that strangers take no place of callers.
+//! It stands behind authentication, so that strangers take no place of callers, and so that one caller
+//! takes its share at most.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{BoxError, Layer, Service};
@@ -20,6 +20,8 @@ use tower::{BoxError, Layer, Service};
 use super::access::{CHECK_STREAM, WATCH, lasts};
 use super::pb::ErrorReason;
 use super::status::refuse;
+use crate::service::caller::Caller;
+use crate::service::under_way::{Count, UnderWay};
 
 /// How many health probes there may be, streams of them included. They need no credential, so they
 /// have a room of their own.
@@ -29,89 +31,186 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// their own too; what they have in hand counts among the bytes.
 const STREAMS: usize = 4_096;
 
+/// How much room there is.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomLimits {
+    /// For so many calls.
+    pub calls: usize,
+    /// For so many bytes of their messages.
+    pub bytes: usize,
+    /// What the largest message takes, in bytes: each caller may send one.
+    pub message_bytes: usize,
+    /// One caller among others may have so many percent of each.
+    pub percent: usize,
+}
+
 /// What there is room for.
 #[derive(Debug)]
 pub struct Room {
     calls: Limited,
     probes: Limited,
     streams: Limited,
-    bytes: Arc<MessageBytes>,
+    bytes: Arc<Limited>,
 }
 
+/// So much of something, and how much of it is under way.
 #[derive(Debug)]
 struct Limited {
+    what: &'static str,
     limit: usize,
-    free: Arc<Semaphore>,
+    /// How much one caller may have of it.
+    share: usize,
+    under_way: Count,
     refused: AtomicU64,
+    /// Refused to one caller, that had its share.
+    refused_to_one: AtomicU64,
 }
 
 impl Limited {
-    fn new(limit: usize) -> Self {
-        Limited { limit, free: Arc::new(Semaphore::new(limit)), refused: AtomicU64::new(0) }
-    }
-}
-
-/// Bytes of messages.
-#[derive(Debug)]
-struct MessageBytes {
-    limit: usize,
-    used: AtomicUsize,
-    refused: AtomicU64,
-}
-
-impl Room {
-    /// For so many calls, and so many bytes of their messages.
-    #[must_use]
-    pub fn new(calls: usize, bytes: usize) -> Self {
-        let bytes =
-            MessageBytes { limit: bytes, used: AtomicUsize::new(0), refused: AtomicU64::new(0) };
-        Room {
-            calls: Limited::new(calls),
-            probes: Limited::new(PROBES),
-            streams: Limited::new(STREAMS),
-            bytes: Arc::new(bytes),
+    fn new(what: &'static str, limit: usize, share: usize) -> Self {
+        Limited {
+            what,
+            limit,
+            share,
+            under_way: Count::default(),
+            refused: AtomicU64::new(0),
+            refused_to_one: AtomicU64::new(0),
         }
     }
 
-    /// How many calls were refused, by what there was no room for.
+    /// So much more, where there is room for it, and `of_caller` has room in its share.
+    fn add(&self, more: usize, of_caller: Option<&Count>) -> Result<(), Full<'_>> {
+        if of_caller.is_some_and(|count| !count.add(more, self.share)) {
+            self.refused_to_one.fetch_add(1, Ordering::Relaxed);
+            return Err(Full { of: self, limit: self.share, whose: Whose::Caller });
+        }
+        if !self.under_way.add(more, self.limit) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            if let Some(count) = of_caller {
+                count.remove(more);
+            }
+            return Err(Full { of: self, limit: self.limit, whose: Whose::Server });
+        }
+        Ok(())
+    }
+
+    fn remove(&self, less: usize, of_caller: Option<&Count>) {
+        self.under_way.remove(less);
+        if let Some(count) = of_caller {
+            count.remove(less);
+        }
+    }
+}
+
+/// Whose limit it is.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Server,
+    Caller,
+}
+
+/// There is no room.
+struct Full<'a> {
+    of: &'a Limited,
+    limit: usize,
+    whose: Whose,
+}
+
+impl Full<'_> {
+    /// What is said of it to who wanted to begin something, or to go on with it.
+    fn said(&self, goes_on: bool) -> Status {
+        let Full { of: Limited { what, .. }, limit, whose } = self;
+        let (whose, who) = match whose {
+            Whose::Server => ("server", "The server has as much under way as it takes"),
+            Whose::Caller => ("caller", "This caller has as much under way as one caller may have"),
+        };
+        let so = if goes_on {
+            "so this stream ends. What was answered on it stands; ask the rest again"
+        } else {
+            "so this call was not begun. Try again"
+        };
+        let message = format!("{who} ({limit} {what}), {so} in a second, or on another replica.");
+        let metadata =
+            [("what", (*what).to_owned()), ("limit", limit.to_string()), ("of", whose.to_owned())];
+        refuse(ErrorReason::ServerOverloaded, &message, &metadata)
+    }
+}
+
+impl Room {
+    /// Within these limits.
     #[must_use]
-    pub fn refused(&self) -> [(&'static str, u64); 4] {
-        [
-            ("calls", self.calls.refused.load(Ordering::Relaxed)),
-            ("probes", self.probes.refused.load(Ordering::Relaxed)),
-            ("streams", self.streams.refused.load(Ordering::Relaxed)),
-            ("bytes", self.bytes.refused.load(Ordering::Relaxed)),
-        ]
+    pub fn new(limits: RoomLimits) -> Self {
+        let RoomLimits { calls, bytes, message_bytes, percent } = limits;
+        let share = |limit: usize| limit.saturating_mul(percent) / 100;
+        Room {
+            calls: Limited::new("calls", calls, share(calls).max(1)),
+            probes: Limited::new("probes", PROBES, PROBES),
+            streams: Limited::new("streams", STREAMS, share(STREAMS).max(1)),
+            bytes: Arc::new(Limited::new("bytes", bytes, share(bytes).max(message_bytes))),
+        }
+    }
+
+    /// How often something was refused: what, whose limit that was, and how often.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let all = [&self.calls, &self.probes, &self.streams, &*self.bytes];
+        all.into_iter().flat_map(|one| {
+            let of_server = one.refused.load(Ordering::Relaxed);
+            let of_caller = one.refused_to_one.load(Ordering::Relaxed);
+            [(one.what, "server", of_server), (one.what, "caller", of_caller)]
+        })
     }
 
     /// The bytes of messages under way.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes.used.load(Ordering::Relaxed) as u64
+        self.bytes.under_way.get() as u64
     }
 
-    /// A place for a call; none for a Watch, which has a limit of its own.
-    fn enter(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        let (what, room) = match path {
+    /// A place for a call of this caller; none for a Watch, which has a limit of its own.
+    fn enter(
+        self: &Arc<Self>,
+        path: &str,
+        caller: Option<&UnderWay>,
+    ) -> Result<Option<Place>, Status> {
+        let (kind, of_caller) = match path {
             WATCH => return Ok(None),
-            CHECK_STREAM => ("streams", &self.streams),
-            _ if path.starts_with(HEALTH) => ("probes", &self.probes),
-            _ => ("calls", &self.calls),
+            CHECK_STREAM => (Kind::Stream, caller.map(|caller| &caller.streams)),
+            _ if path.starts_with(HEALTH) => (Kind::Probe, None),
+            _ => (Kind::Call, caller.map(|caller| &caller.calls)),
         };
-        Arc::clone(&room.free).try_acquire_owned().map(Some).map_err(|_| {
-            room.refused.fetch_add(1, Ordering::Relaxed);
-            overloaded(what, room.limit)
-        })
+        self.kind(kind).add(1, of_caller).map_err(|full| full.said(false))?;
+        Ok(Some(Place { room: Arc::clone(self), kind, of_caller: of_caller.cloned() }))
+    }
+
+    fn kind(&self, kind: Kind) -> &Limited {
+        match kind {
+            Kind::Call => &self.calls,
+            Kind::Probe => &self.probes,
+            Kind::Stream => &self.streams,
+        }
     }
 }
 
-fn overloaded(what: &'static str, limit: usize) -> Status {
-    let message = format!(
-        "The server has as much under way as it takes ({limit} {what}), so this call was not begun. \
-         Try again in a second, or on another replica."
-    );
-    let metadata = [("what", what.to_owned()), ("limit", limit.to_string())];
-    refuse(ErrorReason::ServerOverloaded, &message, &metadata)
+/// What takes a place.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Call,
+    Probe,
+    Stream,
+}
+
+/// The place of one call.
+#[derive(Debug)]
+struct Place {
+    room: Arc<Room>,
+    kind: Kind,
+    of_caller: Option<Count>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.kind(self.kind).remove(1, self.of_caller.as_ref());
+    }
 }
 
 /// Puts an [`Admission`] around a service.
@@ -162,9 +261,16 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let path = request.uri().path();
         let is_endless = lasts(path);
-        match self.room.enter(path) {
+        let caller = request.extensions().get::<Arc<Caller>>();
+        let caller = caller.and_then(|caller| caller.under_way.as_ref());
+        match self.room.enter(path, caller) {
             Ok(place) => {
-                let used = Arc::new(Used { room: Arc::clone(&self.room.bytes), bytes: 0.into() });
+                let used = Arc::new(Used {
+                    room: Arc::clone(&self.room.bytes),
+                    of_caller: caller.map(|caller| caller.bytes.clone()),
+                    lasts: is_endless,
+                    bytes: 0.into(),
+                });
                 let counted = Arc::clone(&used);
                 if is_endless {
                     request.extensions_mut().insert(InHand(Arc::clone(&used)));
@@ -218,7 +324,7 @@ where
 /// A call's part of the room, until its answer is gone.
 #[derive(Debug)]
 pub struct Hold {
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
     _used: Arc<Used>,
 }
 
@@ -252,21 +358,23 @@ impl<R: HttpBody + Unpin> HttpBody for Held<R> {
 /// What one call has of the bytes.
 #[derive(Debug)]
 struct Used {
-    room: Arc<MessageBytes>,
+    room: Arc<Limited>,
+    of_caller: Option<Count>,
+    lasts: bool,
     bytes: AtomicUsize,
 }
 
 impl Used {
     /// What finds no room is not counted: it is dropped with the refusal.
     fn take(&self, bytes: usize) -> Result<(), Status> {
-        let MessageBytes { used, limit, refused, .. } = &*self.room;
-        let fits = |used: usize| used.checked_add(bytes).filter(|used| used <= limit);
-        if used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
-            refused.fetch_add(1, Ordering::Relaxed);
-            return Err(overloaded("bytes", *limit));
-        }
+        let added = self.room.add(bytes, self.of_caller.as_ref());
+        added.map_err(|full| full.said(self.lasts))?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.room.remove(bytes, self.of_caller.as_ref());
     }
 }
 
@@ -278,15 +386,14 @@ pub struct InHand(Arc<Used>);
 impl InHand {
     /// So many of the bytes that were read are not held any more.
     pub(super) fn done_with(&self, bytes: usize) {
-        let Used { room, bytes: held } = &*self.0;
-        held.fetch_sub(bytes, Ordering::Relaxed);
-        room.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.give_back(bytes);
     }
 }
 
 impl Drop for Used {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.give_back(self.bytes.load(Ordering::Relaxed));
     }
 }
 

@@ -245,10 +245,11 @@ impl<S: DecisionSource> Desk<S> {
         end(&mut to, start);
         self.0.count(&tally);
         let asker = Asker { caller: &caller.name, method: "AuthzService/BatchCheck" };
+        let mut recorded = 0;
         for (number, wire::Question { member, permission, resource }, answer) in &logged {
             let resource = resource.as_ref().map_or(&[][..], |resource| resource.id);
             let what = (tenant, *member, *permission, resource);
-            self.0.log_at_hand(asker, Some(*number), what, answer);
+            self.0.log_at_hand(asker, (Some(*number), &mut recorded), what, answer);
         }
         Some(to.into())
     }

@@ -92,7 +92,12 @@ impl<S: DecisionSource> HotChecks<S> {
         self.decisions.count_one(made.ruling.reason);
         let asker = Asker { caller: &caller.name, method: "AuthzService/Check" };
         let named = resource.as_ref().map_or(&[][..], |resource| resource.id);
-        self.decisions.log_at_hand(asker, None, (tenant, member, permission, named), &made);
+        self.decisions.log_at_hand(
+            asker,
+            (None, &mut 0),
+            (tenant, member, permission, named),
+            &made,
+        );
 
         let mut answer = Vec::with_capacity(USUAL_ANSWER);
         let start = begin(&mut answer);

@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::grpc::admission::RoomLimits;
 use crate::service::allowance::RateLimit;
+
+/// What stands before a message on its way, at most, in bytes.
+const FRAMING: usize = 1 << 10;
 
 /// What connections and calls may take. The command line documents each.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +23,11 @@ pub struct ServeLimits {
     pub streams_per_connection: u32,
     /// Calls under way, on all connections.
     pub calls: usize,
-    /// What messages under way may take together, in bytes.
+    /// What messages under way may take together, in bytes; at least one of them.
     pub bytes: usize,
+    /// How much of the calls and bytes, and of the streams of questions, one caller may have among
+    /// others, in percent.
+    pub share_per_caller: usize,
     /// When a connection is asked to end.
     pub connection_age: Duration,
     /// How long a connection may be without a call before it is asked to end; `None`: for good.
@@ -36,6 +43,13 @@ impl ServeLimits {
     pub(super) fn rate(&self) -> Option<RateLimit> {
         self.questions_per_second.map(|per_second| RateLimit::new(per_second, None))
     }
+
+    /// What is under way at once, of messages of up to so many bytes.
+    pub(super) fn room(&self, message_bytes: usize) -> RoomLimits {
+        let ServeLimits { calls, bytes, share_per_caller: percent, .. } = *self;
+        let message_bytes = message_bytes.saturating_add(FRAMING);
+        RoomLimits { calls, bytes: bytes.max(message_bytes), message_bytes, percent }
+    }
 }
 
 impl Default for ServeLimits {
@@ -46,6 +60,7 @@ impl Default for ServeLimits {
             streams_per_connection: 256,
             calls: 2_048,
             bytes: 512 << 20,
+            share_per_caller: 50,
             connection_age: Duration::from_secs(30 * 60),
             connection_idle: Some(Duration::from_secs(15 * 60)),
             questions_per_second: None,

@@ -401,8 +401,8 @@ impl Collector for Limits {
         }
         let help = "Calls that were refused because there was no room for them";
         let mut lines = Lines::new(&mut encoder, "calls_shed", help, kind)?;
-        for (what, count) in room.refused() {
-            lines.counter([("what", what)], count)?;
+        for (what, of, count) in room.refused() {
+            lines.counter([("what", what), ("of", of)], count)?;
         }
         let help = "What the request messages under way take";
         plain(&mut encoder, "calls_under_way", help, Some(&Unit::Bytes), room.bytes())

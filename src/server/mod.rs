@@ -197,7 +197,7 @@ pub async fn run(
     background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
     let door = Door::new(&config.limits);
-    let room = Arc::new(Room::new(config.limits.calls, config.limits.bytes));
+    let room = Arc::new(Room::new(config.limits.room(config.max_message_bytes)));
     metrics::of_limits(&admin.metrics, Arc::clone(&door), Arc::clone(&room));
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };

@@ -105,18 +105,19 @@ impl<S: DecisionSource> Decisions<S> {
         source.is_current().then_some(AtHand { source, tenant, at_least })
     }
 
-    /// Records a decision that was made at hand, if it is one of those that are wanted. `resource` is
-    /// the caller's id for it, if it gave one.
+    /// Records a decision that was made at hand, if it is one of those that are wanted. `recorded` is
+    /// how many of its call were, `resource` the caller's id for it, if it gave one.
     #[inline]
     pub fn log_at_hand(
         &self,
         asker: Asker<'_>,
-        item: Option<usize>,
+        (item, recorded): (Option<usize>, &mut usize),
         (tenant, member, permission, resource): (&str, &[u8], &[u8], &[u8]),
         made: &Made,
     ) {
         if let Some(log) = self.log.as_deref()
             && log.wants()
+            && log.may_record(recorded)
         {
             let text = |bytes| String::from_utf8_lossy(bytes);
             log.record(Entry {

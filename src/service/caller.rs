@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::allowance::{Allowance, RateExceeded};
+use super::under_way::UnderWay;
 use crate::domain::ids::TenantId;
 
 /// What a caller may be allowed to do.
@@ -83,6 +84,9 @@ pub struct Caller {
     pub tenants: Option<BTreeSet<TenantId>>,
     /// How much it may ask; `None`: without end.
     pub allowance: Option<Arc<Allowance>>,
+    /// What it has under way, of which one caller among others has its share at most; `None`: it is the
+    /// only one.
+    pub under_way: Option<UnderWay>,
 }
 
 impl Caller {
@@ -94,6 +98,7 @@ impl Caller {
             capabilities: Capability::ALL.into_iter().collect(),
             tenants: None,
             allowance: None,
+            under_way: None,
         }
     }
 

@@ -109,6 +109,18 @@ impl DecisionLog {
         one_in == 1 || ((random() >> 32) * one_in) >> 32 == 0
     }
 
+    /// Whether a call that has recorded so many decisions may record one more: else the entries of a
+    /// large one would drive out everybody's.
+    pub(super) fn may_record(&self, recorded: &mut usize) -> bool {
+        let may = *recorded < MAX_ENTRIES_PER_CALL;
+        if may {
+            *recorded += 1;
+        } else {
+            self.counts.full.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+
     /// Records a decision, if there is room.
     pub fn record(&self, entry: Entry) {
         if self.queue.try_send(Some(Box::new(entry))).is_err() {
@@ -188,11 +200,9 @@ impl CallLog<'_> {
         (member, permission, resource): (&MemberId, &str, Option<&Resource>),
         decision: &Decision,
     ) {
-        if self.recorded == MAX_ENTRIES_PER_CALL {
-            log.counts.full.fetch_add(1, Ordering::Relaxed);
+        if !log.may_record(&mut self.recorded) {
             return;
         }
-        self.recorded += 1;
         // Where there is no tenant, nobody looked at the permission, so it may be anything.
         let known = permission.get(..permission.floor_char_boundary(MAX_ID_BYTES));
         log.record(Entry {

@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use rolegate::grpc::Bulk;
-use rolegate::grpc::admission::Room;
+use rolegate::grpc::admission::{Room, RoomLimits};
 use rolegate::grpc::api::Shared;
 use rolegate::grpc::edge::EdgeLimits;
 use rolegate::grpc::hot::HotChecks;
@@ -119,7 +119,12 @@ impl Socketless {
             rpcs: Arc::new(RpcCounts::of(&[pb::DESCRIPTORS])?),
             limits: EdgeLimits { message_bytes: 8 << 20, time: Duration::from_secs(30) },
             authenticator: Arc::new(Authenticator::new(callers)),
-            room: Arc::new(Room::new(1, 1 << 20)),
+            room: Arc::new(Room::new(RoomLimits {
+                calls: 1,
+                bytes: 1 << 20,
+                message_bytes: 1 << 20,
+                percent: 100,
+            })),
         };
         let mut headers = HeaderMap::new();
         headers.insert("content-type", "application/grpc".parse()?);

@@ -101,10 +101,12 @@ impl<S: DecisionSource> Desk<S> {
         }
         responses.close(to);
         self.decisions.count(&tally);
+        let mut recorded = 0;
         for (number, wire::Question { member, permission, resource }, answer) in &logged {
             let resource = resource.as_ref().map_or(&[][..], |resource| resource.id);
             let what = (tenant, *member, *permission, resource);
-            self.decisions.log_at_hand(asker(&self.caller), Some(*number), what, answer);
+            let item = (Some(*number), &mut recorded);
+            self.decisions.log_at_hand(asker(&self.caller), item, what, answer);
         }
         Some(self.later(TenantId::trusted(tenant), rest, consistency))
     }

@@ -6,7 +6,7 @@ use crate::domain::ids::{TenantId, are_id, are_text, has_control_character};
 use crate::domain::resource::Described;
 use crate::grpc::values::{MAX_IDS, MAX_RESOURCE_ID_BYTES};
 use crate::service::decide::Decisions;
-use crate::service::token;
+use crate::service::token::{self, MAX_TOKENS};
 use crate::store::{DecisionSource, Freshness};
 
 /// A `CheckRequest`.
@@ -244,7 +244,7 @@ impl<'a> Consistency<'a> {
             let one = match field? {
                 (1, Value::Number(1)) => Consistency::MinimizeLatency,
                 (2, Value::Bytes(tokens)) => {
-                    Consistency::AtLeastAsFresh(Texts::read(tokens, usize::MAX, |bytes| {
+                    Consistency::AtLeastAsFresh(Texts::read(tokens, MAX_TOKENS, |bytes| {
                         text(bytes).is_some()
                     })?)
                 }

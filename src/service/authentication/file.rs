@@ -57,7 +57,7 @@ pub(super) struct JwtProof {
 /// One caller with its proofs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CallerEntry {
-    /// Without an allowance: that comes of the limit, and of what was asked before.
+    /// Without an allowance and what is under way: those come of the limit, and of what was before.
     pub(super) caller: Caller,
     /// How much it may ask; `None`: the file does not say.
     pub(super) limit: Option<RateLimit>,
@@ -228,7 +228,13 @@ fn caller(fields: Fields<'_>, seen: &mut Seen<'_, '_>) -> Option<CallerEntry> {
     let tenants = fields.words("tenants").map(|words| tenant_set(&fields, &words));
     let limit = rate_limit(&fields);
     fields.finish();
-    let caller = Caller { name: name?.text, capabilities: capabilities?, tenants, allowance: None };
+    let caller = Caller {
+        name: name?.text,
+        capabilities: capabilities?,
+        tenants,
+        allowance: None,
+        under_way: None,
+    };
     Some(CallerEntry { caller, limit, sans, tokens, jwts })
 }
 

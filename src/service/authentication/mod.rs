@@ -217,13 +217,12 @@ impl std::fmt::Debug for Listed {
 impl Listed {
     /// `before` are those that were known until now.
     fn new(file: CallersFile, stores: &[Arc<KeyStore>], before: &[Arc<Caller>]) -> Self {
-        let allowance = |name: &str, limit| {
-            let same = before.iter().find(|caller| caller.name == name);
-            match same.and_then(|caller| caller.allowance.as_ref()) {
+        let same = |name: &str| before.iter().find(|caller| caller.name == name);
+        let allowance =
+            |name: &str, limit| match same(name).and_then(|caller| caller.allowance.as_ref()) {
                 Some(allowance) => allowance.under(limit),
                 None => Arc::new(Allowance::new(limit)),
-            }
-        };
+            };
         let provider = |entry: ProviderEntry| {
             let ProviderEntry { name, issuer, audience, algorithms, keys, leeway } = entry;
             let same = stores.iter().find(|store| *store.source() == keys);
@@ -239,7 +238,9 @@ impl Listed {
         };
         for CallerEntry { caller, limit, sans, tokens, jwts } in file.callers {
             let allowance = limit.map(|limit| allowance(&caller.name, limit));
-            let caller = Arc::new(Caller { allowance, ..caller });
+            let under_way = same(&caller.name).and_then(|caller| caller.under_way.clone());
+            let under_way = Some(under_way.unwrap_or_default());
+            let caller = Arc::new(Caller { allowance, under_way, ..caller });
             listed.callers.push(Arc::clone(&caller));
             listed.sans.extend(sans.into_iter().map(|san| (san, Arc::clone(&caller))));
             listed.tokens.extend(tokens.into_iter().map(|hash| (hash, Arc::clone(&caller))));

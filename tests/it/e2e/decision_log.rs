@@ -243,6 +243,31 @@ async fn what_was_recorded_is_written_before_the_server_ends() {
     assert_eq!(reader.join().unwrap(), 2_000);
 }
 
+/// Whether it is answered from what is at hand or not.
+#[tokio::test]
+async fn one_call_has_a_thousand_lines_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("decisions");
+    let server = start(directory.path(), &["--decision-log", "decisions"]);
+    let mut clients = Clients::connect(&server).await;
+    let item = pb::CheckItem {
+        member_id: "alice".into(),
+        permission: "ticket.work".into(),
+        resource: Some(ticket("t", "billing")),
+    };
+    let batch = pb::BatchCheckRequest {
+        tenant_id: "demo-oqupie".into(),
+        items: vec![item; 1_500],
+        ..Default::default()
+    };
+    // The second one is: the first has loaded what it needs.
+    for so_far in [1, 2] {
+        clients.authz.batch_check(batch.clone()).await.unwrap();
+        so_many(&file, so_far * 1_000).await;
+        assert_eq!(metric(&server, FULL).await, Some(so_far as f64 * 500.0));
+    }
+}
+
 /// Somebody holds the other end of the pipe, and never reads.
 #[tokio::test]
 async fn a_reader_that_does_not_read_costs_lines_and_no_answers() {

@@ -68,10 +68,15 @@ pub(super) async fn say(server: &Server, bytes: &[u8]) -> TcpStream {
 
 /// So many calls that have sent so much of a message of `size` bytes, and send no more.
 fn dribbling(calls: u32, size: u32, sent: usize) -> Vec<u8> {
+    dribbling_with(calls, size, sent, &[])
+}
+
+/// The same with more headers.
+pub(super) fn dribbling_with(calls: u32, size: u32, sent: usize, more: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
     for call in 0..calls {
         let stream = 2 * call + 1;
-        bytes.extend(headers(stream));
+        bytes.extend(head(stream, BATCH_CHECK, more));
         let begun = [&[0], &size.to_be_bytes()[..], &vec![0; sent]].concat();
         for part in begun.chunks(16_000) {
             bytes.extend(frame(0, 0, stream, part));
@@ -82,12 +87,18 @@ fn dribbling(calls: u32, size: u32, sent: usize) -> Vec<u8> {
 
 #[track_caller]
 fn overloaded(status: &Status, what: &str) {
+    overloaded_of(status, what, "server");
+}
+
+/// Whose limit it was, besides.
+#[track_caller]
+pub(super) fn overloaded_of(status: &Status, what: &str, of: &str) {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
     assert_eq!(
         (status.code(), info.reason.as_str()),
         (Code::ResourceExhausted, "SERVER_OVERLOADED")
     );
-    assert_eq!(info.metadata["what"], what);
+    assert_eq!((info.metadata["what"].as_str(), info.metadata["of"].as_str()), (what, of));
     assert!(status.get_details_retry_info().is_some());
 }
 
@@ -142,7 +153,7 @@ async fn calls_beyond_the_room_are_refused_and_probes_are_not() {
     let good = server.channel().await;
     check(&good, None).await.unwrap();
     let _held = say(&server, &dribbling(10, 1 << 20, 1)).await;
-    let shed = "rolegate_calls_shed_total{what=\"calls\"}";
+    let shed = "rolegate_calls_shed_total{what=\"calls\",of=\"server\"}";
     eventually("shedding", async || metric(&server, shed).await == Some(2.0)).await;
     overloaded(&check(&good, None).await.unwrap_err(), "calls");
     HealthClient::new(good.clone()).check(HealthCheckRequest::default()).await.unwrap();
@@ -166,7 +177,7 @@ async fn messages_beyond_the_room_are_refused_and_leave_it_empty() {
         stream.write_all(&calls[PREFACE.len()..]).await.unwrap();
         held.push(stream);
     }
-    let shed = "rolegate_calls_shed_total{what=\"bytes\"}";
+    let shed = "rolegate_calls_shed_total{what=\"bytes\",of=\"server\"}";
     let is_some = async || metric(&server, shed).await.is_some_and(|count| count >= 1.0);
     eventually("shedding", is_some).await;
     let under_way = "rolegate_calls_under_way_bytes ";

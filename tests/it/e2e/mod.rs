@@ -25,6 +25,7 @@ mod reasons;
 mod replicas;
 mod restore;
 mod secrets;
+mod shares;
 mod shutdown;
 mod suspension;
 mod watch;

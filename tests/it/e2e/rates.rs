@@ -24,16 +24,16 @@ use super::limits::{PREFACE, frame, head, say};
 use super::process::Server;
 
 /// A caller with this token and more of its own.
-fn caller(name: &str, capabilities: &str, more: &str) -> String {
+pub(super) fn caller(name: &str, capabilities: &str, more: &str) -> String {
     format!(
         "[[caller]]\nname = \"{name}\"\ntoken_sha256 = [\"{}\"]\ncapabilities = [{capabilities}]\n{more}\n",
         hash(name)
     )
 }
 
-const CHECK: &str = "\"check\"";
+pub(super) const CHECK: &str = "\"check\"";
 
-fn start(directory: &std::path::Path, callers: &[String], more: &[&str]) -> Server {
+pub(super) fn start(directory: &std::path::Path, callers: &[String], more: &[&str]) -> Server {
     std::fs::write(directory.join("callers.toml"), callers.concat()).unwrap();
     let arguments = ["serve", "--callers", "callers.toml", "--grpc-addr", "127.0.0.1:0"];
     let ports = ["--log-format", "json", "--admin-addr", "127.0.0.1:0"];

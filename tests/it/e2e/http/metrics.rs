@@ -269,7 +269,7 @@ async fn metrics_count_what_was_done_and_name_nobody() {
         ("rolegate_reload_failing", &["what"]),
         ("rolegate_tls_handshakes", &["outcome"]),
         ("rolegate_connections_refused", &["reason"]),
-        ("rolegate_calls_shed", &["what"]),
+        ("rolegate_calls_shed", &["what", "of"]),
         ("rolegate_rate_limited", &["caller"]),
         ("rolegate_database_connections", &["pool", "state"]),
         ("rolegate_database_connections_limit", &["pool"]),
