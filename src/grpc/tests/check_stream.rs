@@ -27,6 +27,7 @@ use super::{Apis, of_caller, tenant};
 use crate::grpc::pb::authz_service_server::AuthzService;
 use crate::grpc::pb::member_service_server::MemberService;
 use crate::grpc::{AuthzServiceServer, CheckStreams, pb};
+use crate::service::allowance::{Allowance, RateLimit};
 use crate::service::authentication::{Authenticator, Proof};
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
@@ -395,19 +396,52 @@ async fn what_is_wrong_with_a_message_is_told_and_the_stream_goes_on() {
         let told = answers_of(&stream.next().await.unwrap());
         assert_eq!(told, [(7, refused.clone()), (8, refused)]);
     }
-    let many =
-        (0..10_001).map(|id| pb::CheckStreamItem { correlation_id: id, ..Default::default() });
-    stream.ask(&about("acme", many.collect()));
-    for expected in [0..10_000, 10_000..10_001] {
-        let told = answers_of(&stream.next().await.unwrap());
-        assert!(told.iter().map(|(id, _)| *id).eq(expected));
-        let refused = Err(("TOO_MANY_ITEMS".to_owned(), "items".to_owned()));
-        assert_eq!(told[0].1, refused);
-    }
     // Nothing to answer, then something.
     stream.ask(&about("acme", vec![]));
     stream.ask(&about("acme", sound()));
     assert_eq!(answers_of(&stream.next().await.unwrap()).len(), 2);
+}
+
+/// So many items, as small as they may be with an id each, in a message that is at hand to nobody.
+fn many(count: u64) -> Vec<u8> {
+    let items =
+        (0..count).map(|id| pb::CheckStreamItem { correlation_id: id % 100, ..Default::default() });
+    // An unknown field in front.
+    [&[0x7d, 1, 2, 3, 4], &about("acme", items.collect()).encode_to_vec()[..]].concat()
+}
+
+/// However many there are: no more of them is named than one message may have.
+#[tokio::test]
+async fn too_many_items_are_refused_and_not_taken_apart() {
+    let bench = Bench::new().await;
+    let limit = RateLimit::new(1, Some(10_000));
+    let allowance = Some(Arc::new(Allowance::new(limit)));
+    let limited = Caller { allowance, ..Caller::development() };
+    for (caller, reasons) in [
+        (Caller::development(), ["TOO_MANY_ITEMS", "TOO_MANY_ITEMS"]),
+        // The first one takes all that there is.
+        (limited, ["TOO_MANY_ITEMS", "RATE_LIMITED"]),
+    ] {
+        let goes_on = caller.allowance.is_none();
+        let mut stream = bench.open(caller).await;
+        for (reason, count) in reasons.into_iter().zip([10_001, 20_000]) {
+            stream.send(&framed(&many(count)));
+            let response = stream.next().await.unwrap();
+            let told = answers_of(&response);
+            assert!(told.iter().map(|(id, _)| *id).eq((0..10_000).map(|id| id % 100)));
+            let error = response.refusal.unwrap().error.unwrap();
+            assert_eq!(error.reason, reason);
+            if reason == "TOO_MANY_ITEMS" {
+                assert_eq!(
+                    (&*error.field, &*error.metadata["count"]),
+                    ("items", &*count.to_string())
+                );
+            }
+        }
+        stream.ask(&about("acme", vec![item(7, "kim", "ticket.work")]));
+        let told = answers_of(&stream.next().await.unwrap());
+        assert_eq!((told.len(), told[0].0, told[0].1.is_ok()), (1, 7, goes_on));
+    }
 }
 
 #[tokio::test]
