@@ -21,9 +21,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::Service as _;
+use tower::{Layer as _, Service as _};
 
 use super::{Apis, of_caller, tenant};
+use crate::grpc::admission::{AdmissionLayer, Room};
 use crate::grpc::pb::authz_service_server::AuthzService;
 use crate::grpc::pb::member_service_server::MemberService;
 use crate::grpc::{AuthzServiceServer, CheckStreams, pb};
@@ -49,6 +50,8 @@ struct Stream {
     questions: Option<mpsc::UnboundedSender<Bytes>>,
     /// How many pieces of these were not asked for yet.
     unread: Arc<AtomicUsize>,
+    /// What messages under way take.
+    room: Arc<Room>,
     answers: Body,
     /// What came and was not looked at.
     rest: BytesMut,
@@ -92,12 +95,15 @@ impl Bench {
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(proof);
         let inner = AuthzServiceServer::new(self.apis.authz.clone());
-        let mut service = self.streams.before(inner, self.decisions.clone(), LIMIT);
+        let service = self.streams.before(inner, self.decisions.clone(), LIMIT);
+        let room = Arc::new(Room::new(1, 10 * LIMIT));
+        let mut service = AdmissionLayer::new(Arc::clone(&room)).layer(service);
         let response = service.call(request).await.unwrap();
         Stream {
             questions: Some(questions),
             unread,
-            answers: response.into_body(),
+            room,
+            answers: Body::new(response.into_body()),
             rest: BytesMut::new(),
         }
     }
@@ -442,6 +448,67 @@ async fn too_many_items_are_refused_and_not_taken_apart() {
         let told = answers_of(&stream.next().await.unwrap());
         assert_eq!((told.len(), told[0].0, told[0].1.is_ok()), (1, 7, goes_on));
     }
+}
+
+/// The next frame, if there is one now.
+async fn poll(stream: &mut Stream) -> Option<Bytes> {
+    let poll = std::future::poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut stream.answers).poll_frame(context) {
+            Poll::Ready(frame) => Some(frame.unwrap().unwrap().into_data().unwrap()),
+            Poll::Pending => None,
+        })
+    });
+    poll.await
+}
+
+/// Who does not read his answers has no room for more questions.
+#[tokio::test]
+async fn a_message_takes_room_until_its_answers_are_taken() {
+    let bench = Bench::new().await;
+    let mut stream = bench.open(Caller::development()).await;
+    let message = framed(&about("acme", vec![item(1, "kim", "ticket.work")]).encode_to_vec());
+    // It comes to be at hand.
+    stream.send(&message);
+    stream.next().await.unwrap();
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+    stream.send(&message);
+    assert!(poll(&mut stream).await.is_some());
+    assert_eq!(stream.room.bytes(), message.len() as u64, "answered, and not taken");
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+    // What asks nothing has no answer.
+    stream.send(&framed(&about("acme", vec![]).encode_to_vec()));
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+}
+
+/// What the transport takes of answers beyond what its client reads is one frame.
+#[tokio::test]
+async fn no_frame_is_larger_than_a_frame_may_be() {
+    let bench = Bench::new().await;
+    let mut stream = bench.open(Caller::development()).await;
+    let message = framed(&about("acme", vec![item(1, "", ""); 10_000]).encode_to_vec());
+    stream.send(&message);
+    stream.close();
+    let (mut frames, mut bytes) = (0, Vec::new());
+    loop {
+        let frame = stream.answers.frame().await.unwrap().unwrap();
+        let Ok(data) = frame.into_data() else { break };
+        assert!(data.len() <= 128 << 10, "{} bytes", data.len());
+        assert_eq!(stream.room.bytes(), message.len() as u64, "{frames}");
+        frames += 1;
+        bytes.extend_from_slice(&data);
+    }
+    assert!(frames > 5, "{frames}");
+    let mut results = 0;
+    while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes(header[1..].try_into().unwrap()) as usize;
+        let response = pb::CheckStreamResponse::decode(&rest[..length]).unwrap();
+        results += answers_of(&response).iter().filter(|(_, answer)| answer.is_err()).count();
+        bytes.drain(..5 + length);
+    }
+    assert_eq!(results, 10_000);
 }
 
 #[tokio::test]
