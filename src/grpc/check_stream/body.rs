@@ -33,7 +33,8 @@ const KEPT_BYTES: usize = 8 << 10;
 const MAX_WAITING: usize = 1_000;
 /// The most messages that are answered without letting others have the thread.
 const MAX_MESSAGES: usize = 256;
-/// How long the caller's rights count until they are looked at again.
+/// How long the caller's rights count on a stream that nothing comes on until they are looked at
+/// again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The answers of one stream.
@@ -260,6 +261,9 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
         }
         // Whoever asks for more has taken what there was.
         this.done_with_answered();
+        if matches!(this.state, State::Reading) && !this.proof.holds() {
+            this.look_again();
+        }
         let mut most = MAX_MESSAGES;
         loop {
             this.collect(context);

@@ -29,7 +29,7 @@ use crate::grpc::pb::authz_service_server::AuthzService;
 use crate::grpc::pb::member_service_server::MemberService;
 use crate::grpc::{AuthzServiceServer, CheckStreams, pb};
 use crate::service::allowance::{Allowance, RateLimit};
-use crate::service::authentication::{Authenticator, Proof};
+use crate::service::authentication::{Authenticator, CallersFile, Proof};
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
 use crate::service::token::Tokens;
@@ -80,6 +80,13 @@ impl Bench {
     }
 
     async fn open(&self, caller: Caller) -> Stream {
+        let authenticator = Arc::new(Authenticator::development(None));
+        let recognized = authenticator.recognize(None, None).unwrap();
+        let proof = Proof::new(authenticator, None, None, recognized);
+        self.open_with(caller, proof).await
+    }
+
+    async fn open_with(&self, caller: Caller, proof: Proof) -> Stream {
         let (questions, receiver) = mpsc::unbounded_channel();
         let unread = Arc::new(AtomicUsize::new(0));
         let read = Arc::clone(&unread);
@@ -88,11 +95,7 @@ impl Bench {
             Ok::<_, Infallible>(Frame::data(data))
         });
         let mut request = HttpRequest::post(PATH).body(Body::new(StreamBody::new(frames))).unwrap();
-        let caller = Arc::new(caller);
-        let authenticator = Arc::new(Authenticator::development(None));
-        let recognized = authenticator.recognize(None, None).unwrap();
-        let proof = Proof::new(authenticator, None, None, recognized);
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Arc::new(caller));
         request.extensions_mut().insert(proof);
         let inner = AuthzServiceServer::new(self.apis.authz.clone());
         let service = self.streams.before(inner, self.decisions.clone(), LIMIT);
@@ -509,6 +512,39 @@ async fn no_frame_is_larger_than_a_frame_may_be() {
         bytes.drain(..5 + length);
     }
     assert_eq!(results, 10_000);
+}
+
+/// Another callers file counts from the next message on, not only when it is time to look.
+#[tokio::test]
+async fn a_stream_follows_its_callers_file_from_message_to_message() {
+    let bench = Bench::new().await;
+    let callers = |rest: &str| {
+        // The digest of "test".
+        let token = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let text = format!("[[caller]]\nname = \"chat\"\ntoken_sha256 = [\"{token}\"]\n{rest}\n");
+        CallersFile::parse(&text).unwrap()
+    };
+    let check = "capabilities = [\"check\"]";
+    let authenticator = Arc::new(Authenticator::new(callers(check)));
+    let header: &[u8] = b"Bearer test";
+    let recognized = authenticator.recognize(None, [header]).unwrap();
+    let caller = Caller::clone(&recognized.caller);
+    let proof = Proof::new(Arc::clone(&authenticator), None, Some(header), recognized);
+    let mut stream = bench.open_with(caller, proof).await;
+    let question = about("acme", vec![item(1, "kim", "ticket.work"); 2]);
+    stream.ask(&question);
+    assert!(answers_of(&stream.next().await.unwrap())[0].1.is_ok());
+    let limited = format!("{check}\nquestions_per_second = 1\nburst = 1");
+    authenticator.replace(callers(&limited), &[]);
+    stream.ask(&question);
+    assert!(answers_of(&stream.next().await.unwrap())[0].1.is_ok(), "out of the first burst");
+    stream.ask(&question);
+    let refused = Err(("RATE_LIMITED".to_owned(), String::new()));
+    assert_eq!(answers_of(&stream.next().await.unwrap())[0].1, refused);
+    authenticator.replace(callers("capabilities = [\"read\"]"), &[]);
+    // One waits for the database.
+    stream.ask(&pb::CheckStreamRequest { consistency: fully_consistent(), ..question });
+    ended(&stream.next().await.unwrap_err(), Code::PermissionDenied, "CAPABILITY_MISSING");
 }
 
 #[tokio::test]
