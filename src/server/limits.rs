@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::grpc::admission::RoomLimits;
 use crate::service::allowance::RateLimit;
 
 /// What stands before a message on its way, at most, in bytes.
 const FRAMING: usize = 1 << 10;
+/// How many TLS handshakes one address, or one /64 of IPv6, may have under way. Few, for whoever
+/// begins many and says nothing would take the turns of all others.
+const HANDSHAKES_PER_ADDRESS: usize = 32;
+/// How often it is logged at most that an address has more.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What connections and calls may take. The command line documents each.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +82,7 @@ pub(super) struct Door {
     inside: Mutex<Inside>,
     pub(super) too_many: AtomicU64,
     pub(super) too_many_of_address: AtomicU64,
+    pub(super) too_many_handshakes: AtomicU64,
     /// Of connections that never began to speak HTTP/2.
     pub(super) silent: AtomicU64,
 }
@@ -84,7 +90,16 @@ pub(super) struct Door {
 #[derive(Debug, Default)]
 struct Inside {
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Here>,
+    /// When it was logged last that an address has too many handshakes.
+    logged: Option<Instant>,
+}
+
+/// Of one address.
+#[derive(Debug, Default)]
+struct Here {
+    connections: usize,
+    handshakes: usize,
 }
 
 impl Door {
@@ -95,6 +110,7 @@ impl Door {
             inside: Mutex::default(),
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
+            too_many_handshakes: AtomicU64::new(0),
             silent: AtomicU64::new(0),
         })
     }
@@ -104,23 +120,35 @@ impl Door {
         self.inside().all as u64
     }
 
-    /// A place for a connection from there, if there is one.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = network(address);
+    /// A place for a connection from there, if there is one. With a handshake before it, until
+    /// [`Place::handshaken`].
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, with_handshake: bool) -> Option<Place> {
+        let network = network(address);
         let mut inside = self.inside();
         if inside.all >= self.limit {
             self.too_many.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let here = inside.by_address.entry(address).or_default();
-        if *here >= self.limit_per_address {
+        let here = inside.by_address.entry(network).or_default();
+        if here.connections >= self.limit_per_address {
             self.too_many_of_address.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        *here += 1;
+        if with_handshake && here.handshakes >= HANDSHAKES_PER_ADDRESS {
+            let refused = self.too_many_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+            if inside.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+                inside.logged = Some(Instant::now());
+                drop(inside);
+                let limit = HANDSHAKES_PER_ADDRESS;
+                tracing::warn!(%address, limit, refused, "an address has too many TLS handshakes under way");
+            }
+            return None;
+        }
+        here.connections += 1;
+        here.handshakes += usize::from(with_handshake);
         inside.all += 1;
         drop(inside);
-        Some(Place { door: Arc::clone(self), address })
+        Some(Place { door: Arc::clone(self), network, with_handshake })
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -132,19 +160,33 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) door: Arc<Door>,
-    address: IpAddr,
+    network: IpAddr,
+    /// Whether it counts among the handshakes that are under way.
+    with_handshake: bool,
+}
+
+impl Place {
+    /// Its handshake is over.
+    pub(super) fn handshaken(&mut self) {
+        if std::mem::take(&mut self.with_handshake)
+            && let Some(here) = self.door.inside().by_address.get_mut(&self.network)
+        {
+            here.handshakes = here.handshakes.saturating_sub(1);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.handshaken();
         let mut inside = self.door.inside();
         inside.all = inside.all.saturating_sub(1);
-        let left = inside.by_address.get_mut(&self.address).map(|here| {
-            *here = here.saturating_sub(1);
-            *here
+        let left = inside.by_address.get_mut(&self.network).map(|here| {
+            here.connections = here.connections.saturating_sub(1);
+            here.connections
         });
         if left == Some(0) {
-            inside.by_address.remove(&self.address);
+            inside.by_address.remove(&self.network);
         }
     }
 }
@@ -166,7 +208,7 @@ mod tests {
         let limits =
             ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
         let door = Door::new(&limits);
-        let enter = |ip: &str| door.enter(ip.parse().unwrap());
+        let enter = |ip: &str| door.enter(ip.parse().unwrap(), false);
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::ffff:2").unwrap();
         assert!(enter("2001:db8::3").is_none());
@@ -180,5 +222,28 @@ mod tests {
         assert_eq!(door.too_many.load(Ordering::Relaxed), 1);
         assert_eq!(door.too_many_of_address.load(Ordering::Relaxed), 1);
         assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn handshakes_are_counted_by_network_until_they_are_over() {
+        let door = Door::new(&ServeLimits::default());
+        let enter = |ip: &str| door.enter(ip.parse().unwrap(), true);
+        let mut silent: Vec<Place> = (0..HANDSHAKES_PER_ADDRESS)
+            .map(|host| enter(&format!("2001:db8::{host:x}")).unwrap())
+            .collect();
+        assert!(enter("2001:db8::1").is_none());
+        let other = enter("2001:db8:0:1::1").expect("another network");
+        let plain = door.enter("2001:db8::1".parse().unwrap(), false).expect("no handshake");
+        // One is over, one was given up; each leaves room for one, and only once.
+        silent[0].handshaken();
+        silent[0].handshaken();
+        silent.pop();
+        silent.extend(enter("2001:db8::1"));
+        silent.extend(enter("2001:db8::1"));
+        assert!(enter("2001:db8::1").is_none());
+        assert_eq!(silent.len(), HANDSHAKES_PER_ADDRESS + 1);
+        assert_eq!(door.too_many_handshakes.load(Ordering::Relaxed), 2);
+        drop((silent, other, plain));
+        assert!(door.inside().by_address.is_empty());
     }
 }

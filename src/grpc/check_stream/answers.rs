@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use prost::Message;
+use prost::encoding::message::merge;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::{DecodeError, Message};
 use tonic::{Code, Status};
 
 use crate::domain::decision::Decision;
 use crate::domain::ids::TenantId;
-use crate::domain::refusal::Violation;
+use crate::domain::refusal::{Problem, Violation};
 use crate::grpc::edge::malformed;
 use crate::grpc::fields::Fields;
 use crate::grpc::framing::{begin, end, framed};
@@ -50,9 +52,11 @@ impl<S: DecisionSource> Desk<S> {
         to: &mut Vec<u8>,
     ) -> Result<Option<Later<S>>, Status> {
         if let Err(exceeded) = self.caller.spend(|| Asking::Items.count(message)) {
-            let Numbers { items } = decode(message)?;
-            let numbers = items.iter().map(|item| item.correlation_id);
-            refuse(to, numbers, item_error::of_rate(&exceeded));
+            refuse(to, numbers(message).map_err(no_message)?, item_error::of_rate(&exceeded));
+            return Ok(None);
+        }
+        if let Some(violation) = too_many(message) {
+            refuse(to, numbers(message).map_err(no_message)?, item_error::of_violation(&violation));
             return Ok(None);
         }
         let written = to.len();
@@ -68,7 +72,7 @@ impl<S: DecisionSource> Desk<S> {
     /// Straight from the bytes, as far as they are understood there: see [`wire`].
     fn at_once(&self, message: &[u8], to: &mut Vec<u8>) -> Option<Option<Later<S>>> {
         let wire::Batch { tenant, items, consistency } = wire::Batch::read(message)?;
-        if items.len() > MAX_BATCH || !self.caller.sees_named(tenant) {
+        if !self.caller.sees_named(tenant) {
             return None;
         }
         let (consistency, freshness) = match consistency {
@@ -113,17 +117,6 @@ impl<S: DecisionSource> Desk<S> {
 
     /// With all that can be said of what is wrong.
     fn generally(&self, message: &[u8], to: &mut Vec<u8>) -> Result<Option<Later<S>>, Status> {
-        // First no more than is needed to refuse: items may be of two bytes, and many.
-        let Numbers { items } = decode(message)?;
-        let numbers = || items.iter().map(|item| item.correlation_id);
-        if items.len() > MAX_BATCH {
-            let mut fields = Fields::of_message(Arc::clone(&self.caller));
-            let items = fields.at_most(MAX_BATCH, "items", items.iter().collect());
-            if let Err(refusal) = fields.all((items,)) {
-                refuse(to, numbers(), item_error::of_refusal(&refusal));
-            }
-            return Ok(None);
-        }
         let pb::CheckStreamRequest { tenant_id, items, consistency } = decode(message)?;
         let mut fields = Fields::of_message(Arc::clone(&self.caller));
         let tenant = fields.tenant("tenant_id", &tenant_id);
@@ -134,7 +127,8 @@ impl<S: DecisionSource> Desk<S> {
                 Ok(self.later(tenant, asked.collect(), consistency))
             }
             Err(refusal) => {
-                refuse(to, numbers(), item_error::of_refusal(&refusal));
+                let ids = items.iter().map(|item| item.correlation_id).collect();
+                refuse(to, ids, item_error::of_refusal(&refusal));
                 Ok(None)
             }
         }
@@ -155,11 +149,33 @@ fn asker(caller: &Caller) -> Asker<'_> {
     Asker { caller: &caller.name, method: "AuthzService/CheckStream" }
 }
 
-/// The correlation ids of a `CheckStreamRequest`, and nothing else of it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Numbers {
-    #[prost(message, repeated, tag = "2")]
-    items: Vec<Number>,
+/// What is wrong with a message of more items than one may have. They are counted and not taken apart:
+/// an item may be of two bytes, and takes a hundred times that then.
+fn too_many(message: &[u8]) -> Option<Violation> {
+    if message.len() <= 2 * MAX_BATCH {
+        return None;
+    }
+    let count = Asking::Items.found(message);
+    let problem = Problem::TooManyItems { count, limit: MAX_BATCH };
+    (count > MAX_BATCH).then(|| Violation::new("items", problem))
+}
+
+/// The correlation ids of a `CheckStreamRequest`, of as many items as it may have.
+fn numbers(mut message: &[u8]) -> Result<Vec<u64>, DecodeError> {
+    const ITEMS: u32 = 2;
+    let mut ids = Vec::new();
+    while !message.is_empty() && ids.len() < MAX_BATCH {
+        let (field, kind) = decode_key(&mut message)?;
+        let context = DecodeContext::default();
+        if field == ITEMS {
+            let mut number = Number::default();
+            merge(kind, &mut number, &mut message, context)?;
+            ids.push(number.correlation_id);
+        } else {
+            skip_field(kind, field, &mut message, context)?;
+        }
+    }
+    Ok(ids)
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -169,7 +185,11 @@ struct Number {
 }
 
 fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
-    M::decode(message).map_err(|error| malformed(Code::InvalidArgument, &error.to_string()))
+    M::decode(message).map_err(no_message)
+}
+
+fn no_message(error: DecodeError) -> Status {
+    malformed(Code::InvalidArgument, &error.to_string())
 }
 
 /// A question that is not answered yet.
@@ -210,7 +230,7 @@ impl<S: DecisionSource> Later<S> {
         let asker = asker(&caller);
         match decisions.check_numbered(asker, &tenant, questions, &consistency).await {
             Ok(answer) => results(&mut written, &ids, answer),
-            Err(error) => refuse(&mut written, ids.into_iter(), item_error::of_error(error)),
+            Err(error) => refuse(&mut written, ids, item_error::of_error(error)),
         }
         written
     }
@@ -241,16 +261,13 @@ fn results(to: &mut Vec<u8>, ids: &[u64], answer: Answer<Vec<Result<Decision, Vi
     }
 }
 
-/// None of these is answered, for this reason.
-fn refuse(to: &mut Vec<u8>, ids: impl Iterator<Item = u64>, error: pb::ItemError) {
-    let mut ids = ids.peekable();
-    while ids.peek().is_some() {
-        let refusal = pb::CheckStreamRefusal {
-            correlation_ids: ids.by_ref().take(MAX_BATCH).collect(),
-            error: Some(error.clone()),
-        };
-        write(to, &pb::CheckStreamResponse { refusal: Some(refusal), ..Default::default() });
+/// None of these is answered, for this reason. They are of one message, so they fit into one.
+fn refuse(to: &mut Vec<u8>, correlation_ids: Vec<u64>, error: pb::ItemError) {
+    if correlation_ids.is_empty() {
+        return;
     }
+    let refusal = Some(pb::CheckStreamRefusal { correlation_ids, error: Some(error) });
+    write(to, &pb::CheckStreamResponse { refusal, ..Default::default() });
 }
 
 fn write(to: &mut Vec<u8>, response: &pb::CheckStreamResponse) {

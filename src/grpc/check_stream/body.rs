@@ -25,13 +25,16 @@ use crate::store::DecisionSource;
 
 /// From how many bytes of answers on nothing more is read for a frame.
 const FRAME_BYTES: usize = 64 << 10;
+/// The largest frame. The transport keeps one that nobody counts beyond what its client takes.
+const MAX_FRAME_BYTES: usize = 2 * FRAME_BYTES;
 /// The most that a stream keeps free for answers that may never come.
 const KEPT_BYTES: usize = 8 << 10;
 /// From how many waiting questions on nothing more is read; one message may go beyond it.
 const MAX_WAITING: usize = 1_000;
 /// The most messages that are answered without letting others have the thread.
 const MAX_MESSAGES: usize = 256;
-/// How long the caller's rights count until they are looked at again.
+/// How long the caller's rights count on a stream that nothing comes on until they are looked at
+/// again.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The answers of one stream.
@@ -49,8 +52,12 @@ pub(super) struct Answers<S> {
     messages: usize,
     /// How many questions of theirs.
     questions: usize,
-    /// Answers that are not sent yet.
+    /// Answers as they are made.
     written: Vec<u8>,
+    /// Of answers that are too many for one frame, what was not in one yet.
+    rest: Bytes,
+    /// How many bytes of messages have their answers in these, or in the last frame.
+    answered: usize,
     state: State,
     draining: watch::Receiver<bool>,
 }
@@ -100,6 +107,8 @@ impl<S: DecisionSource> Answers<S> {
             messages: 0,
             questions: 0,
             written: Vec::new(),
+            rest: Bytes::new(),
+            answered: 0,
             state: State::Reading,
             draining,
         }
@@ -113,7 +122,7 @@ impl<S: DecisionSource> Answers<S> {
                 Ok(Event::Answered(Late { written, questions, bytes })) => {
                     self.messages -= 1;
                     self.questions -= questions;
-                    self.done_with(bytes);
+                    self.answered += bytes;
                     self.written.extend_from_slice(&written);
                 }
                 Ok(Event::Draining) => {
@@ -122,25 +131,31 @@ impl<S: DecisionSource> Answers<S> {
                     }
                     self.aside.spawn(due());
                 }
-                Ok(Event::Due) => match still(&self.proof, Capability::Check) {
-                    Ok(caller) => {
-                        self.desk.caller = caller;
-                        if *self.draining.borrow() {
-                            self.aside.spawn(due());
-                        } else {
-                            self.aside.spawn(outside(self.draining.clone()));
-                        }
+                Ok(Event::Due) => {
+                    self.look_again();
+                    if *self.draining.borrow() {
+                        self.aside.spawn(due());
+                    } else {
+                        self.aside.spawn(outside(self.draining.clone()));
                     }
-                    Err(lost) => return self.end_at_once(status::stream_rights_lost(lost)),
-                },
+                }
                 Err(error) => return self.end_at_once(status::internal(&error.to_string())),
             }
         }
     }
 
+    /// At the caller's rights.
+    fn look_again(&mut self) {
+        match still(&self.proof, Capability::Check) {
+            Ok(caller) => self.desk.caller = caller,
+            Err(lost) => self.end_at_once(status::stream_rights_lost(lost)),
+        }
+    }
+
     fn end_at_once(&mut self, status: Status) {
         self.written.clear();
-        self.aside.abort_all();
+        // Aborted, and not asked how they ended.
+        self.aside = JoinSet::new();
         self.state = State::Ending(status);
     }
 
@@ -176,7 +191,7 @@ impl<S: DecisionSource> Answers<S> {
     fn answer(&mut self, message: &Bytes) {
         let bytes = size(message);
         match self.desk.answer(message, &mut self.written) {
-            Ok(None) => self.done_with(bytes),
+            Ok(None) => self.answered += bytes,
             Ok(Some(later)) => {
                 let questions = later.len();
                 self.messages += 1;
@@ -197,10 +212,19 @@ impl<S: DecisionSource> Answers<S> {
         malformed(Code::InvalidArgument, "the stream was closed in the middle of a message")
     }
 
-    fn done_with(&self, bytes: usize) {
+    /// What was answered is not held any more, nor are its answers.
+    fn done_with_answered(&mut self) {
+        let bytes = std::mem::take(&mut self.answered);
         if let Some(room) = &self.room {
             room.done_with(bytes);
         }
+    }
+
+    /// The next piece of answers that are too many for one frame.
+    fn piece(&mut self) -> Option<Bytes> {
+        let length = self.rest.len().min(MAX_FRAME_BYTES);
+        // A copy: whoever held a part of them would hold them all.
+        (length > 0).then(|| Bytes::copy_from_slice(&self.rest.split_to(length)))
     }
 
     /// The trailers, if it is time for them.
@@ -232,6 +256,14 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
         if matches!(this.state, State::Ended) {
             return Poll::Ready(None);
         }
+        if let Some(piece) = this.piece() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        // Whoever asks for more has taken what there was.
+        this.done_with_answered();
+        if matches!(this.state, State::Reading) && !this.proof.holds() {
+            this.look_again();
+        }
         let mut most = MAX_MESSAGES;
         loop {
             this.collect(context);
@@ -240,9 +272,15 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
             if !this.written.is_empty() {
                 // The next answers will be about as long, unless none come.
                 let next = Vec::with_capacity(this.written.len().min(KEPT_BYTES));
-                let written = std::mem::replace(&mut this.written, next);
-                return Poll::Ready(Some(Ok(Frame::data(written.into()))));
+                let mut frame = Bytes::from(std::mem::replace(&mut this.written, next));
+                if frame.len() > MAX_FRAME_BYTES {
+                    this.rest = frame;
+                    frame = this.piece().unwrap_or_default();
+                }
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
+            // What asked nothing has no answer to be taken.
+            this.done_with_answered();
             if let Some(trailers) = this.end() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }

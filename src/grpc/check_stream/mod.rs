@@ -8,7 +8,8 @@
 //! - `answers` answers one message: at once what is at hand, the rest when the database has
 //!   answered.
 //! - `body` is the answer's body. Nobody asks it for more than the client reads, and it asks for no
-//!   more than it answers, so each side is held up by the other and nothing piles up in between.
+//!   more than it answers, so each side is held up by the other and nothing piles up in between. A
+//!   message counts among the bytes under way until its answers were taken.
 
 mod answers;
 mod body;

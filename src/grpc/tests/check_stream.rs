@@ -21,13 +21,15 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::Service as _;
+use tower::{Layer as _, Service as _};
 
 use super::{Apis, of_caller, tenant};
+use crate::grpc::admission::{AdmissionLayer, Room};
 use crate::grpc::pb::authz_service_server::AuthzService;
 use crate::grpc::pb::member_service_server::MemberService;
 use crate::grpc::{AuthzServiceServer, CheckStreams, pb};
-use crate::service::authentication::{Authenticator, Proof};
+use crate::service::allowance::{Allowance, RateLimit};
+use crate::service::authentication::{Authenticator, CallersFile, Proof};
 use crate::service::caller::Caller;
 use crate::service::decide::Decisions;
 use crate::service::token::Tokens;
@@ -48,6 +50,8 @@ struct Stream {
     questions: Option<mpsc::UnboundedSender<Bytes>>,
     /// How many pieces of these were not asked for yet.
     unread: Arc<AtomicUsize>,
+    /// What messages under way take.
+    room: Arc<Room>,
     answers: Body,
     /// What came and was not looked at.
     rest: BytesMut,
@@ -76,6 +80,13 @@ impl Bench {
     }
 
     async fn open(&self, caller: Caller) -> Stream {
+        let authenticator = Arc::new(Authenticator::development(None));
+        let recognized = authenticator.recognize(None, None).unwrap();
+        let proof = Proof::new(authenticator, None, None, recognized);
+        self.open_with(caller, proof).await
+    }
+
+    async fn open_with(&self, caller: Caller, proof: Proof) -> Stream {
         let (questions, receiver) = mpsc::unbounded_channel();
         let unread = Arc::new(AtomicUsize::new(0));
         let read = Arc::clone(&unread);
@@ -84,19 +95,18 @@ impl Bench {
             Ok::<_, Infallible>(Frame::data(data))
         });
         let mut request = HttpRequest::post(PATH).body(Body::new(StreamBody::new(frames))).unwrap();
-        let caller = Arc::new(caller);
-        let authenticator = Arc::new(Authenticator::development(None));
-        let recognized = authenticator.recognize(None, None).unwrap();
-        let proof = Proof::new(authenticator, None, None, recognized);
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Arc::new(caller));
         request.extensions_mut().insert(proof);
         let inner = AuthzServiceServer::new(self.apis.authz.clone());
-        let mut service = self.streams.before(inner, self.decisions.clone(), LIMIT);
+        let service = self.streams.before(inner, self.decisions.clone(), LIMIT);
+        let room = Arc::new(Room::new(1, 10 * LIMIT));
+        let mut service = AdmissionLayer::new(Arc::clone(&room)).layer(service);
         let response = service.call(request).await.unwrap();
         Stream {
             questions: Some(questions),
             unread,
-            answers: response.into_body(),
+            room,
+            answers: Body::new(response.into_body()),
             rest: BytesMut::new(),
         }
     }
@@ -395,19 +405,146 @@ async fn what_is_wrong_with_a_message_is_told_and_the_stream_goes_on() {
         let told = answers_of(&stream.next().await.unwrap());
         assert_eq!(told, [(7, refused.clone()), (8, refused)]);
     }
-    let many =
-        (0..10_001).map(|id| pb::CheckStreamItem { correlation_id: id, ..Default::default() });
-    stream.ask(&about("acme", many.collect()));
-    for expected in [0..10_000, 10_000..10_001] {
-        let told = answers_of(&stream.next().await.unwrap());
-        assert!(told.iter().map(|(id, _)| *id).eq(expected));
-        let refused = Err(("TOO_MANY_ITEMS".to_owned(), "items".to_owned()));
-        assert_eq!(told[0].1, refused);
-    }
     // Nothing to answer, then something.
     stream.ask(&about("acme", vec![]));
     stream.ask(&about("acme", sound()));
     assert_eq!(answers_of(&stream.next().await.unwrap()).len(), 2);
+}
+
+/// So many items, as small as they may be with an id each, in a message that is at hand to nobody.
+fn many(count: u64) -> Vec<u8> {
+    let items =
+        (0..count).map(|id| pb::CheckStreamItem { correlation_id: id % 100, ..Default::default() });
+    // An unknown field in front.
+    [&[0x7d, 1, 2, 3, 4], &about("acme", items.collect()).encode_to_vec()[..]].concat()
+}
+
+/// However many there are: no more of them is named than one message may have.
+#[tokio::test]
+async fn too_many_items_are_refused_and_not_taken_apart() {
+    let bench = Bench::new().await;
+    let limit = RateLimit::new(1, Some(10_000));
+    let allowance = Some(Arc::new(Allowance::new(limit)));
+    let limited = Caller { allowance, ..Caller::development() };
+    for (caller, reasons) in [
+        (Caller::development(), ["TOO_MANY_ITEMS", "TOO_MANY_ITEMS"]),
+        // The first one takes all that there is.
+        (limited, ["TOO_MANY_ITEMS", "RATE_LIMITED"]),
+    ] {
+        let goes_on = caller.allowance.is_none();
+        let mut stream = bench.open(caller).await;
+        for (reason, count) in reasons.into_iter().zip([10_001, 20_000]) {
+            stream.send(&framed(&many(count)));
+            let response = stream.next().await.unwrap();
+            let told = answers_of(&response);
+            assert!(told.iter().map(|(id, _)| *id).eq((0..10_000).map(|id| id % 100)));
+            let error = response.refusal.unwrap().error.unwrap();
+            assert_eq!(error.reason, reason);
+            if reason == "TOO_MANY_ITEMS" {
+                assert_eq!(
+                    (&*error.field, &*error.metadata["count"]),
+                    ("items", &*count.to_string())
+                );
+            }
+        }
+        stream.ask(&about("acme", vec![item(7, "kim", "ticket.work")]));
+        let told = answers_of(&stream.next().await.unwrap());
+        assert_eq!((told.len(), told[0].0, told[0].1.is_ok()), (1, 7, goes_on));
+    }
+}
+
+/// The next frame, if there is one now.
+async fn poll(stream: &mut Stream) -> Option<Bytes> {
+    let poll = std::future::poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut stream.answers).poll_frame(context) {
+            Poll::Ready(frame) => Some(frame.unwrap().unwrap().into_data().unwrap()),
+            Poll::Pending => None,
+        })
+    });
+    poll.await
+}
+
+/// Who does not read his answers has no room for more questions.
+#[tokio::test]
+async fn a_message_takes_room_until_its_answers_are_taken() {
+    let bench = Bench::new().await;
+    let mut stream = bench.open(Caller::development()).await;
+    let message = framed(&about("acme", vec![item(1, "kim", "ticket.work")]).encode_to_vec());
+    // It comes to be at hand.
+    stream.send(&message);
+    stream.next().await.unwrap();
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+    stream.send(&message);
+    assert!(poll(&mut stream).await.is_some());
+    assert_eq!(stream.room.bytes(), message.len() as u64, "answered, and not taken");
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+    // What asks nothing has no answer.
+    stream.send(&framed(&about("acme", vec![]).encode_to_vec()));
+    assert!(poll(&mut stream).await.is_none());
+    assert_eq!(stream.room.bytes(), 0);
+}
+
+/// What the transport takes of answers beyond what its client reads is one frame.
+#[tokio::test]
+async fn no_frame_is_larger_than_a_frame_may_be() {
+    let bench = Bench::new().await;
+    let mut stream = bench.open(Caller::development()).await;
+    let message = framed(&about("acme", vec![item(1, "", ""); 10_000]).encode_to_vec());
+    stream.send(&message);
+    stream.close();
+    let (mut frames, mut bytes) = (0, Vec::new());
+    loop {
+        let frame = stream.answers.frame().await.unwrap().unwrap();
+        let Ok(data) = frame.into_data() else { break };
+        assert!(data.len() <= 128 << 10, "{} bytes", data.len());
+        assert_eq!(stream.room.bytes(), message.len() as u64, "{frames}");
+        frames += 1;
+        bytes.extend_from_slice(&data);
+    }
+    assert!(frames > 5, "{frames}");
+    let mut results = 0;
+    while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes(header[1..].try_into().unwrap()) as usize;
+        let response = pb::CheckStreamResponse::decode(&rest[..length]).unwrap();
+        results += answers_of(&response).iter().filter(|(_, answer)| answer.is_err()).count();
+        bytes.drain(..5 + length);
+    }
+    assert_eq!(results, 10_000);
+}
+
+/// Another callers file counts from the next message on, not only when it is time to look.
+#[tokio::test]
+async fn a_stream_follows_its_callers_file_from_message_to_message() {
+    let bench = Bench::new().await;
+    let callers = |rest: &str| {
+        // The digest of "test".
+        let token = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let text = format!("[[caller]]\nname = \"chat\"\ntoken_sha256 = [\"{token}\"]\n{rest}\n");
+        CallersFile::parse(&text).unwrap()
+    };
+    let check = "capabilities = [\"check\"]";
+    let authenticator = Arc::new(Authenticator::new(callers(check)));
+    let header: &[u8] = b"Bearer test";
+    let recognized = authenticator.recognize(None, [header]).unwrap();
+    let caller = Caller::clone(&recognized.caller);
+    let proof = Proof::new(Arc::clone(&authenticator), None, Some(header), recognized);
+    let mut stream = bench.open_with(caller, proof).await;
+    let question = about("acme", vec![item(1, "kim", "ticket.work"); 2]);
+    stream.ask(&question);
+    assert!(answers_of(&stream.next().await.unwrap())[0].1.is_ok());
+    let limited = format!("{check}\nquestions_per_second = 1\nburst = 1");
+    authenticator.replace(callers(&limited), &[]);
+    stream.ask(&question);
+    assert!(answers_of(&stream.next().await.unwrap())[0].1.is_ok(), "out of the first burst");
+    stream.ask(&question);
+    let refused = Err(("RATE_LIMITED".to_owned(), String::new()));
+    assert_eq!(answers_of(&stream.next().await.unwrap())[0].1, refused);
+    authenticator.replace(callers("capabilities = [\"read\"]"), &[]);
+    // One waits for the database.
+    stream.ask(&pb::CheckStreamRequest { consistency: fully_consistent(), ..question });
+    ended(&stream.next().await.unwrap_err(), Code::PermissionDenied, "CAPABILITY_MISSING");
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::worker::Worker;
 use crate::server::limits::{Door, Place};
 
-/// How many handshakes may be under way; more connections wait to be accepted.
+/// How many handshakes may be under way; more connections wait to be accepted. The door lets no
+/// address have more than a part of them.
 const MAX_HANDSHAKES: usize = 256;
 /// What to wait after a connection could not be accepted, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,14 +36,8 @@ pub(super) async fn accept(
 ) {
     let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
-        let turn = if with_handshake {
-            // It is never closed.
-            Arc::clone(&free).acquire_owned().await.ok()
-        } else {
-            None
-        };
         let accepted = match listener.accept().await {
-            Ok((stream, address)) => match door.enter(address.ip()) {
+            Ok((stream, address)) => match door.enter(address.ip(), with_handshake) {
                 Some(place) => ready(stream).map(|stream| (stream, place)),
                 // Closed at once: there is no status before HTTP/2 is spoken.
                 None => continue,
@@ -56,6 +51,13 @@ pub(super) async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        let turn = if with_handshake {
+            // Only once it is let in: whoever is not must not wait, nor others for him. The
+            // semaphore is never closed.
+            Arc::clone(&free).acquire_owned().await.ok()
+        } else {
+            None
         };
         let arrival = Arrival { stream, place, turn, draining: draining.subscribe() };
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.open()) {

@@ -68,7 +68,7 @@ impl Connections {
 
     /// Serves one until it ends.
     pub(super) async fn serve(&self, arrival: Arrival) {
-        let Arrival { stream, place, turn, draining } = arrival;
+        let Arrival { stream, mut place, turn, draining } = arrival;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
@@ -80,6 +80,7 @@ impl Connections {
             return self.speak(stream, place, draining, None).await;
         };
         let handshaken = tls.handshake(stream).await;
+        place.handshaken();
         drop(turn);
         if let Some(Handshaken { stream, peer }) = handshaken {
             self.speak(stream, place, draining, peer).await;

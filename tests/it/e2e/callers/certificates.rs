@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::setup::{Authority, DAY, Place, Wanted, check, eventually, hash, is_nobody, metric};
 
@@ -101,18 +101,39 @@ async fn a_connection_ends_when_its_authority_is_taken_away_and_others_go_on() {
     check(&bare, Some("a-token")).await.unwrap();
 }
 
+/// From another address than the test's own clients.
+async fn silent(server: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.connect(server.parse().unwrap()).await.unwrap()
+}
+
 #[tokio::test]
 async fn whoever_dawdles_in_the_handshake_holds_up_nobody() {
     let place = Place::new(&callers());
     let server = place.start(&[]);
     let mut idle = Vec::new();
-    for _ in 0..100 {
-        idle.push(TcpStream::connect(&server.address).await.unwrap());
+    // More than there may be handshakes on all connections.
+    for _ in 0..300 {
+        idle.push(silent(&server.address).await);
     }
     let channel = place.connect(&server, None).await.unwrap();
     check(&channel, Some("a-token")).await.unwrap();
+    // It did not wait until they were given up.
+    let timed_out = "rolegate_tls_handshakes_total{outcome=\"timed_out\"}";
+    assert_eq!(metric(&server, timed_out).await, Some(0.0));
+    let refused = "rolegate_connections_refused_total{reason=\"handshake_limit\"}";
+    assert_eq!(metric(&server, refused).await, Some(268.0));
     // Given up in the end.
     let mut first = idle.swap_remove(0);
     let read = tokio::time::timeout(super::setup::PATIENCE, first.read_u8()).await;
     assert!(read.expect("it was held for longer than a handshake may take").is_err());
+    assert!(metric(&server, timed_out).await.is_some_and(|count| count > 0.0));
+    eventually("room for others of that address", async || {
+        metric(&server, timed_out).await == Some(32.0)
+    })
+    .await;
+    silent(&server.address).await;
+    check(&channel, Some("a-token")).await.unwrap();
+    assert_eq!(metric(&server, refused).await, Some(268.0));
 }
