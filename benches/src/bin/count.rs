@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Full};
 use rolegate::grpc::Bulk;
 use rolegate::grpc::admission::Room;
 use rolegate::grpc::api::Shared;
+use rolegate::grpc::client::Client;
 use rolegate::grpc::edge::EdgeLimits;
 use rolegate::grpc::hot::HotChecks;
 use rolegate::grpc::meter::RpcCounts;
@@ -125,8 +126,12 @@ impl Socketless {
         headers.insert("content-type", "application/grpc".parse()?);
         headers.insert("te", "trailers".parse()?);
         headers.insert("authorization", format!("Bearer {token}").parse()?);
+        // As the first call of a connection does.
+        let client = Arc::new(Client::default());
+        let recognized = client.recognize(&shared.authenticator, &headers);
+        recognized.map_err(|why| why.name())?;
         Ok(Socketless {
-            hot: HotChecks::new(ready.desk.services.decisions.clone(), &shared, None),
+            hot: HotChecks::new(ready.desk.services.decisions.clone(), &shared, client),
             headers,
             questions: ready.asked.iter().map(|asked| framed(&asked.check()).into()).collect(),
         })

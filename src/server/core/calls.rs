@@ -21,7 +21,7 @@ use super::message::Message;
 use super::minder::Activity;
 use super::{Api, Everything};
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
-use crate::grpc::authenticate::PeerInfo;
+use crate::grpc::client::Client;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::status::internal;
 use crate::service::authentication::Peer;
@@ -41,7 +41,7 @@ struct Answers {
     hot: HotChecks<Cached>,
     api: Mutex<Api>,
     elsewhere: Handle,
-    peer: Option<Arc<Peer>>,
+    client: Arc<Client>,
     activity: Arc<Activity>,
 }
 
@@ -54,8 +54,9 @@ impl Calls {
         activity: Arc<Activity>,
     ) -> Self {
         let Everything { api, decisions, shared } = everything;
-        let hot = HotChecks::new(decisions.clone(), shared, peer.clone());
-        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, peer, activity }))
+        let client = Arc::new(Client::new(peer));
+        let hot = HotChecks::new(decisions.clone(), shared, Arc::clone(&client));
+        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, client, activity }))
     }
 }
 
@@ -82,7 +83,7 @@ impl Answers {
     /// A call of any method.
     fn ask(&self, mut request: Request<Message>) -> Answered {
         let decided_here = is_decided_at_hand(request.uri().path());
-        request.extensions_mut().insert(PeerInfo(self.peer.clone()));
+        request.extensions_mut().insert(Arc::clone(&self.client));
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
         if decided_here {
             return Answered::Here(api.call(request));
