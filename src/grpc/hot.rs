@@ -12,7 +12,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
 use super::framing::{begin, end, only};
-use super::meter::MethodCounts;
+use super::meter::{CallUnderWay, MethodCounts};
 use super::wire;
 use crate::grpc::api::Shared;
 use crate::service::authentication::{Authenticator, Recognized};
@@ -95,13 +95,14 @@ impl<S: DecisionSource> HotChecks<S> {
         Some(answer.into())
     }
 
-    /// Counts a call that was answered, and says how its answer begins.
-    pub fn answered(&self, message: Bytes, took: Duration) -> Response<HotBody> {
+    /// Counts a call that was answered, all at once.
+    pub fn answered(&self, took: Duration) {
         self.counts.succeeded(took);
-        let mut response = Response::new(HotBody::Message(message));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        response
+    }
+
+    /// A call that began then and has to be waited for, so that it counts from now on.
+    pub fn under_way(&self, begun: Instant) -> CallUnderWay {
+        CallUnderWay::begun(&self.counts, begun)
     }
 }
 
@@ -114,6 +115,17 @@ pub enum HotBody {
     Trailers,
     /// Nothing more.
     Sent,
+}
+
+impl HotBody {
+    /// The response that has this message.
+    #[must_use]
+    pub fn of(message: Bytes) -> Response<Self> {
+        let mut response = Response::new(HotBody::Message(message));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
+    }
 }
 
 impl Body for HotBody {

@@ -17,7 +17,7 @@ use rolegate::grpc::admission::Room;
 use rolegate::grpc::api::Shared;
 use rolegate::grpc::client::Client;
 use rolegate::grpc::edge::EdgeLimits;
-use rolegate::grpc::hot::HotChecks;
+use rolegate::grpc::hot::{HotBody, HotChecks};
 use rolegate::grpc::meter::RpcCounts;
 use rolegate::grpc::pb;
 use rolegate::service::authentication::{Authenticator, CallersFile};
@@ -140,7 +140,8 @@ impl Socketless {
     /// Whether it was answered at all.
     async fn check(&self, place: usize) -> Result<bool, Failure> {
         let answer = self.hot.answer(&self.headers, &self.questions[place]);
-        let answer = self.hot.answered(answer.ok_or("it was left to others")?, Duration::ZERO);
+        let answer = HotBody::of(answer.ok_or("it was left to others")?);
+        self.hot.answered(Duration::ZERO);
         let answer = answer.into_body().collect().await?;
         Ok(!answer.to_bytes().is_empty())
     }

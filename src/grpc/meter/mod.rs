@@ -48,6 +48,22 @@ pub struct Meter<S> {
     counts: Arc<RpcCounts>,
 }
 
+impl<S> Meter<S> {
+    /// A call of this path that begins now. To go on with.
+    #[must_use]
+    pub fn begin(&self, path: &str) -> CallUnderWay {
+        CallUnderWay::begun(self.counts.method(path), Instant::now())
+    }
+
+    /// Goes on with a call that was under way before it came here.
+    pub fn go_on<B>(&mut self, call: CallUnderWay, request: Request<B>) -> MeteredFuture<S::Future>
+    where
+        S: Service<Request<B>>,
+    {
+        MeteredFuture { inner: self.inner.call(request), call: Some(call) }
+    }
+}
+
 impl<S, B, R> Service<Request<B>> for Meter<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -62,8 +78,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = Call::begin(self.counts.method(request.uri().path()));
-        MeteredFuture { inner: self.inner.call(request), call: Some(call) }
+        let call = self.begin(request.uri().path());
+        self.go_on(call, request)
     }
 }
 
@@ -71,7 +87,7 @@ where
 #[derive(Debug)]
 pub struct MeteredFuture<F> {
     inner: F,
-    call: Option<Call>,
+    call: Option<CallUnderWay>,
 }
 
 impl<F, R, E> Future for MeteredFuture<F>
@@ -97,7 +113,7 @@ where
 #[derive(Debug, Default)]
 pub struct MeteredBody<R> {
     inner: R,
-    call: Option<Call>,
+    call: Option<CallUnderWay>,
 }
 
 impl<R: Body + Unpin> Body for MeteredBody<R> {
@@ -132,18 +148,26 @@ impl<R: Body + Unpin> Body for MeteredBody<R> {
     }
 }
 
-/// A call under way; counted when it is dropped.
+/// A call under way. It is counted as ended when it is dropped: as cancelled, if nothing else was said.
 #[derive(Debug)]
-struct Call {
+pub struct CallUnderWay {
     method: Arc<MethodCounts>,
     begun: Instant,
     code: Code,
 }
 
-impl Call {
-    fn begin(method: &Arc<MethodCounts>) -> Self {
+impl CallUnderWay {
+    /// One that began then.
+    #[must_use]
+    pub fn begun(method: &Arc<MethodCounts>, begun: Instant) -> Self {
         method.begin();
-        Call { method: Arc::clone(method), begun: Instant::now(), code: Code::Cancelled }
+        CallUnderWay { method: Arc::clone(method), begun, code: Code::Cancelled }
+    }
+
+    /// It was answered, and all of the answer is there.
+    pub fn succeeded(mut self) {
+        self.method.answered(self.begun.elapsed());
+        self.code = Code::Ok;
     }
 
     fn answered<R>(&mut self, response: &Response<R>) {
@@ -157,7 +181,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for CallUnderWay {
     fn drop(&mut self) {
         self.method.end(self.code);
     }

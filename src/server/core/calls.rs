@@ -23,6 +23,7 @@ use super::{Api, Everything};
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
 use crate::grpc::client::Client;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
+use crate::grpc::meter::CallUnderWay;
 use crate::grpc::status::internal;
 use crate::service::authentication::Peer;
 use crate::store::Cached;
@@ -71,25 +72,30 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let request = request.map(Message::of);
         if request.uri().path() == CHECK {
             let (head, message) = request.into_parts();
-            let check = Some(Check { head, message, begun: Instant::now(), patience: None });
+            let check = Some(Check { head, message, begun: Instant::now(), waiting: None });
             return Call { check, answer: Answered::NotYet, answers };
         }
-        let answer = self.0.ask(request);
+        let answer = self.0.ask(request, None);
         Call { check: None, answer, answers }
     }
 }
 
 impl Answers {
-    /// A call of any method.
-    fn ask(&self, mut request: Request<Message>) -> Answered {
+    /// A call of any method, which counts already if it is under way.
+    fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Answered {
         let decided_here = is_decided_at_hand(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&self.client));
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = call {
+            return Answered::Here(api.go_on(call, request));
+        }
         if decided_here {
             return Answered::Here(api.call(request));
         }
+        // It counts from now on, even if its turn never comes there.
+        let call = api.begin(request.uri().path());
         let mut api = api.clone();
-        Answered::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
+        Answered::Elsewhere(self.elsewhere.spawn(async move { api.go_on(call, request).await }))
     }
 }
 
@@ -98,8 +104,14 @@ struct Check {
     head: Parts,
     message: Message,
     begun: Instant,
-    /// How much longer it is waited for. Most never are.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Most never are.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// For how much longer a message is waited for, and the call, which counts meanwhile.
+struct Waiting {
+    patience: Pin<Box<Sleep>>,
+    call: CallUnderWay,
 }
 
 impl Check {
@@ -111,15 +123,26 @@ impl Check {
         hot: &HotChecks<Cached>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Response<HotBody>>> {
-        let Check { head, message, begun, patience } = self;
+        let Check { head, message, begun, waiting } = self;
         match message.poll_whole(context) {
             Poll::Ready(whole) => {
                 let answer = whole.and_then(|whole| hot.answer(&head.headers, whole));
-                Poll::Ready(answer.map(|answer| hot.answered(answer, begun.elapsed())))
+                Poll::Ready(answer.map(|answer| {
+                    match waiting.take() {
+                        None => hot.answered(begun.elapsed()),
+                        Some(waiting) => waiting.call.succeeded(),
+                    }
+                    HotBody::of(answer)
+                }))
             }
             Poll::Pending => {
-                let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-                patience.as_mut().poll(context).map(|()| None)
+                let waiting = waiting.get_or_insert_with(|| {
+                    Box::new(Waiting {
+                        patience: Box::pin(sleep(PATIENCE)),
+                        call: hot.under_way(*begun),
+                    })
+                });
+                waiting.patience.as_mut().poll(context).map(|()| None)
             }
         }
     }
@@ -150,8 +173,9 @@ impl Future for Call {
             let waited = check.take();
             match (hot, waited) {
                 (Some(hot), _) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
-                (None, Some(Check { head, message, .. })) => {
-                    *answer = answers.ask(Request::from_parts(head, message));
+                (None, Some(Check { head, message, waiting, .. })) => {
+                    let call = waiting.map(|waiting| waiting.call);
+                    *answer = answers.ask(Request::from_parts(head, message), call);
                 }
                 (None, None) => {}
             }

@@ -27,4 +27,5 @@ mod restore;
 mod secrets;
 mod shutdown;
 mod suspension;
+mod under_way;
 mod watch;
