@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Code;
 use tower::{Layer, Service};
 
+use super::edge::Begun;
+
 pub use counts::{CODES, LatencySnapshot, MethodCounts, RpcCounts};
 
 /// Puts a [`Meter`] around a service.
@@ -55,11 +57,16 @@ impl<S> Meter<S> {
         CallUnderWay::begun(self.counts.method(path), Instant::now())
     }
 
-    /// Goes on with a call that was under way before it came here.
-    pub fn go_on<B>(&mut self, call: CallUnderWay, request: Request<B>) -> MeteredFuture<S::Future>
+    /// Goes on with a call that was under way before it came here. Its time has been running.
+    pub fn go_on<B>(
+        &mut self,
+        call: CallUnderWay,
+        mut request: Request<B>,
+    ) -> MeteredFuture<S::Future>
     where
         S: Service<Request<B>>,
     {
+        request.extensions_mut().insert(Begun(call.begun));
         MeteredFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
@@ -79,7 +86,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = self.begin(request.uri().path());
-        self.go_on(call, request)
+        MeteredFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
 
@@ -193,6 +200,8 @@ fn code_of(headers: &HeaderMap) -> Option<Code> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::grpc::pb;
 
@@ -229,6 +238,30 @@ mod tests {
         });
         let request = Request::builder().uri(path).body(()).unwrap();
         MeterLayer::new(Arc::clone(counts)).layer(service).call(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_waited_for_is_one_call_from_its_beginning_on() {
+        let counts = Arc::new(RpcCounts::of(&[pb::DESCRIPTORS]).unwrap());
+        let service = tower::service_fn(|request: Request<()>| {
+            let Begun(begun) = request.extensions().get().unwrap();
+            assert!(begun.elapsed() >= Duration::from_secs(9));
+            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Scripted(vec![
+                trailers("0"),
+            ]))))
+        });
+        let mut meter = MeterLayer::new(Arc::clone(&counts)).layer(service);
+        let begun = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
+        let call = CallUnderWay::begun(counts.method("/rolegate.v1.AuthzService/Check"), begun);
+        assert_eq!(counts.called()[0].open(), 1);
+        let mut response = meter.go_on(call, Request::new(())).await.unwrap();
+        assert_eq!(counts.called()[0].open(), 1);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(_)) = Pin::new(response.body_mut()).poll_frame(&mut context) {}
+        drop(response);
+        assert_eq!(ended(&counts, "rolegate.v1.AuthzService/Check"), [("OK", 1)]);
+        let latency = counts.called()[0].latency().unwrap();
+        assert!(latency.count == 1 && latency.sum >= 9.0, "{latency:?}");
     }
 
     fn ended(counts: &RpcCounts, name: &str) -> Vec<(&'static str, u64)> {

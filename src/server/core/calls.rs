@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -22,6 +23,7 @@ use super::minder::Activity;
 use super::{Api, Everything};
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
 use crate::grpc::client::Client;
+use crate::grpc::edge::deadline;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::meter::CallUnderWay;
 use crate::grpc::status::internal;
@@ -138,7 +140,7 @@ impl Check {
             Poll::Pending => {
                 let waiting = waiting.get_or_insert_with(|| {
                     Box::new(Waiting {
-                        patience: Box::pin(sleep(PATIENCE)),
+                        patience: Box::pin(sleep(patience(&head.headers))),
                         call: hot.under_way(*begun),
                     })
                 });
@@ -146,6 +148,11 @@ impl Check {
             }
         }
     }
+}
+
+/// No longer than the call may take.
+fn patience(headers: &HeaderMap) -> Duration {
+    deadline(headers).map_or(PATIENCE, |deadline| deadline.min(PATIENCE))
 }
 
 /// A call until its answer begins. Dropping it ends it.
@@ -236,6 +243,26 @@ impl Body for CallBody {
         match self {
             CallBody::Hot(body) => body.size_hint(),
             CallBody::Other { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_waited_for_no_longer_than_its_call_may_take() {
+        for (deadline, expected) in [
+            (None, PATIENCE),
+            (Some("1S"), PATIENCE),
+            (Some("3m"), Duration::from_millis(3)),
+            (Some("9u"), Duration::from_micros(9)),
+            (Some("soon"), PATIENCE),
+        ] {
+            let header =
+                deadline.map(|text| ("grpc-timeout".parse().unwrap(), text.parse().unwrap()));
+            assert_eq!(patience(&header.into_iter().collect()), expected, "{deadline:?}");
         }
     }
 }
