@@ -31,7 +31,6 @@ use crate::service::authentication::Peer;
 use crate::store::Cached;
 
 type Answer = Result<Response<ApiBody>, Infallible>;
-type Answering = <Api as tower::Service<Request<Message>>>::Future;
 
 /// How long the message of a check is waited for where it could be answered at once.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -75,29 +74,31 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         if request.uri().path() == CHECK {
             let (head, message) = request.into_parts();
             let check = Some(Check { head, message, begun: Instant::now(), waiting: None });
-            return Call { check, answer: Answered::NotYet, answers };
+            return Call { check, asked: None, answers };
         }
-        let answer = self.0.ask(request, None);
-        Call { check: None, answer, answers }
+        let asked = Some(self.0.ask(request, None));
+        Call { check: None, asked, answers }
     }
 }
 
 impl Answers {
     /// A call of any method, which counts already if it is under way.
-    fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Answered {
+    fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Asked {
         let decided_here = is_decided_at_hand(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&self.client));
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(call) = call {
-            return Answered::Here(api.go_on(call, request));
-        }
-        if decided_here {
-            return Answered::Here(api.call(request));
-        }
-        // It counts from now on, even if its turn never comes there.
-        let call = api.begin(request.uri().path());
-        let mut api = api.clone();
-        Answered::Elsewhere(self.elsewhere.spawn(async move { api.go_on(call, request).await }))
+        let answer = match call {
+            Some(call) => Answering::Here(api.go_on(call, request)),
+            None if decided_here => Answering::Here(api.call(request)),
+            None => {
+                // It counts from now on, even if its turn never comes there.
+                let call = api.begin(request.uri().path());
+                let mut api = api.clone();
+                let answer = self.elsewhere.spawn(async move { api.go_on(call, request).await });
+                Answering::Elsewhere(answer)
+            }
+        };
+        Asked { answer, activity: Arc::clone(&self.activity) }
     }
 }
 
@@ -159,14 +160,20 @@ fn patience(headers: &HeaderMap) -> Duration {
 pub(super) struct Call {
     /// A check that may still be answered at once.
     check: Option<Check>,
-    answer: Answered,
+    /// Any other, and a check that could not.
+    asked: Option<Asked>,
     answers: Arc<Answers>,
 }
 
+/// A call that takes its time. Its connection is not idle meanwhile.
+struct Asked {
+    answer: Answering,
+    activity: Arc<Activity>,
+}
+
 /// Where the answer comes from.
-enum Answered {
-    NotYet,
-    Here(Answering),
+enum Answering {
+    Here(<Api as tower::Service<Request<Message>>>::Future),
     Elsewhere(JoinHandle<Answer>),
 }
 
@@ -174,7 +181,7 @@ impl Future for Call {
     type Output = Result<Response<CallBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Call { check, answer, answers } = self.get_mut();
+        let Call { check, asked, answers } = self.get_mut();
         if let Some(waiting) = check {
             let hot = ready!(waiting.poll_hot(&answers.hot, context));
             let waited = check.take();
@@ -182,29 +189,29 @@ impl Future for Call {
                 (Some(hot), _) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
                 (None, Some(Check { head, message, waiting, .. })) => {
                     let call = waiting.map(|waiting| waiting.call);
-                    *answer = answers.ask(Request::from_parts(head, message), call);
+                    *asked = Some(answers.ask(Request::from_parts(head, message), call));
                 }
                 (None, None) => {}
             }
         }
+        // None: a check that was answered already.
+        let Some(Asked { answer, activity }) = asked else { return Poll::Pending };
         let answered = match answer {
-            Answered::Here(answer) => ready!(Pin::new(answer).poll(context)),
-            Answered::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
+            Answering::Here(answer) => ready!(Pin::new(answer).poll(context)),
+            Answering::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
                 Ok(answer) => answer,
                 // Nobody aborts it but ourselves, when nobody is left to be answered.
                 Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
             },
-            // A check that was answered already.
-            Answered::NotYet => return Poll::Pending,
         };
-        let body = |body| CallBody::Other { body, _activity: Arc::clone(&answers.activity) };
+        let body = |body| CallBody::Other { body, _activity: Arc::clone(activity) };
         Poll::Ready(answered.map(|answer| answer.map(body)))
     }
 }
 
-impl Drop for Call {
+impl Drop for Asked {
     fn drop(&mut self) {
-        if let Answered::Elsewhere(answer) = &self.answer {
+        if let Answering::Elsewhere(answer) = &self.answer {
             answer.abort();
         }
     }
