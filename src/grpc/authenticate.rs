@@ -11,13 +11,10 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::access::{Access, Takes, is_a_question, lasts, may_call};
+use super::client::Client;
 use super::pb::ErrorReason;
 use super::status::refuse;
-use crate::service::authentication::{Authenticator, Peer, Proof, Recognized, Unproven};
-
-/// What the transport knows of the other end, for [`tonic::transport::server::Connected`].
-#[derive(Debug, Clone, Default)]
-pub struct PeerInfo(pub Option<Arc<Peer>>);
+use crate::service::authentication::{Authenticator, Proof, Recognized, Unproven};
 
 /// Puts an [`Authenticate`] around a service.
 #[derive(Debug, Clone)]
@@ -105,13 +102,15 @@ where
     }
 }
 
+/// A call that came by no connection has nothing but its headers.
 fn recognize<B>(
     authenticator: &Authenticator,
     request: &Request<B>,
 ) -> Result<Recognized, Unproven> {
-    let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.as_deref());
-    let headers = request.headers().get_all(AUTHORIZATION);
-    authenticator.recognize(peer, headers.iter().map(HeaderValue::as_bytes))
+    match request.extensions().get::<Arc<Client>>() {
+        Some(client) => client.recognize(authenticator, request.headers()),
+        None => Client::default().recognize(authenticator, request.headers()),
+    }
 }
 
 /// The request with its caller, which no handler sees a credential of. A call that lasts keeps its
@@ -132,7 +131,8 @@ fn admit<B>(
     }
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     if lasts(request.uri().path()) {
-        let peer = request.extensions().get::<PeerInfo>().and_then(|info| info.0.clone());
+        let client = request.extensions().get::<Arc<Client>>();
+        let peer = client.and_then(|client| client.peer().cloned());
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
         let proof = Proof::new(Arc::clone(authenticator), peer, authorization, recognized);
         request.extensions_mut().insert(proof);

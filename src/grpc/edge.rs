@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{HeaderMap, HeaderName};
 use http::{Request, Response};
@@ -32,6 +32,10 @@ pub struct EdgeLimits {
     /// The longest time until an answer begins. A caller's own deadline counts when it is sooner.
     pub time: Duration,
 }
+
+/// When a call began that was waited for before it came here, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun(pub(super) Instant);
 
 /// Puts an [`Edge`] around a service.
 #[derive(Debug, Clone, Copy)]
@@ -80,8 +84,10 @@ where
         let limits = self.limits;
         let asked = deadline(request.headers());
         let time = asked.map_or(limits.time, |asked| asked.min(limits.time));
+        let begun = request.extensions().get::<Begun>();
+        let taken = begun.map_or(Duration::ZERO, |Begun(begun)| begun.elapsed());
         // The clock starts before the call, hence before tonic's own for the same deadline.
-        let until = tokio::time::sleep(time);
+        let until = tokio::time::sleep(time.saturating_sub(taken));
         let answer = self.inner.call(request);
         Box::pin(async move {
             tokio::select! {
@@ -188,7 +194,7 @@ fn timed_out(time: Duration) -> Status {
 
 /// The caller's deadline, see <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 /// One that cannot be read is no deadline.
-pub(super) fn deadline(headers: &HeaderMap) -> Option<Duration> {
+pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

@@ -1,29 +1,31 @@
 //! `Check` without a detour: what is at hand is decided from the bytes of the message, and answered
 //! with bytes, by the thread that read them.
 //!
-//! It answers only where it is certain of everything: a caller that this connection was recognized
-//! for, who may ask; a message that `wire` understands; a tenant that the caller sees; a decision
-//! that is at hand; a caller that may ask as much. Whatever else comes is not judged here but left to the [`api`](super::api), with
-//! all its rules and texts. So there is one place that refuses, and this one can only agree with it.
+//! It answers only where it is certain of everything: a caller that this connection remembers, who
+//! may ask; a message that `wire` understands; a tenant that the caller sees; a decision
+//! that is at hand; a caller that may ask as much. Whatever else comes, the first call of a connection
+//! too, is not judged here but left to the [`api`](super::api), with all its rules and texts. So there
+//! is one place that refuses, and this one can only agree with it.
 //!
 //! Neither room nor time need be found for such a call: it is over before another one begins.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
+use super::client::Client;
 use super::framing::{begin, end, only};
-use super::meter::MethodCounts;
+use super::meter::{CallUnderWay, MethodCounts};
 use super::wire;
 use crate::grpc::api::Shared;
-use crate::service::authentication::{Authenticator, Peer, Recognized};
-use crate::service::caller::Capability;
+use crate::service::authentication::{Authenticator, Recognized};
+use crate::service::caller::{Caller, Capability};
 use crate::service::decide::Decisions;
 use crate::service::decision_log::Asker;
 use crate::store::DecisionSource;
@@ -42,26 +44,17 @@ pub struct HotChecks<S> {
     decisions: Decisions<S>,
     authenticator: Arc<Authenticator>,
     counts: Arc<MethodCounts>,
-    peer: Option<Arc<Peer>>,
-    last: Mutex<Option<Remembered>>,
-}
-
-/// A proof, and whose it was found to be.
-#[derive(Debug)]
-struct Remembered {
-    authorization: Option<HeaderValue>,
-    recognized: Recognized,
+    client: Arc<Client>,
 }
 
 impl<S: DecisionSource> HotChecks<S> {
-    /// For a client that is this peer.
-    pub fn new(decisions: Decisions<S>, shared: &Shared, peer: Option<Arc<Peer>>) -> Self {
+    /// Of this client.
+    pub fn new(decisions: Decisions<S>, shared: &Shared, client: Arc<Client>) -> Self {
         HotChecks {
             decisions,
             authenticator: Arc::clone(&shared.authenticator),
             counts: Arc::clone(shared.rpcs.method(CHECK)),
-            peer,
-            last: Mutex::new(None),
+            client,
         }
     }
 
@@ -72,11 +65,11 @@ impl<S: DecisionSource> HotChecks<S> {
             return None;
         }
         let check = wire::Check::read(only(message)?)?;
-        self.for_caller(headers, |recognized| self.decide(recognized, &check))
+        let decide = |recognized: &Recognized| self.decide(&recognized.caller, &check);
+        self.client.remembered(&self.authenticator, headers, decide)?
     }
 
-    fn decide(&self, recognized: &Recognized, check: &wire::Check<'_>) -> Option<Bytes> {
-        let caller = &recognized.caller;
+    fn decide(&self, caller: &Caller, check: &wire::Check<'_>) -> Option<Bytes> {
         if !caller.capabilities.include(Capability::Check) || !caller.sees_named(check.tenant) {
             return None;
         }
@@ -107,51 +100,14 @@ impl<S: DecisionSource> HotChecks<S> {
         Some(answer.into())
     }
 
-    /// What follows for the caller of a call, if it is a known one. The very proof that came last is
-    /// not looked at again as long as it holds.
-    fn for_caller<R>(
-        &self,
-        headers: &HeaderMap,
-        then: impl FnOnce(&Recognized) -> Option<R>,
-    ) -> Option<R> {
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let (authorization, None) = (given.next(), given.next()) else { return None };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let remembered = match last.take() {
-            Some(known)
-                if is_same(known.authorization.as_ref(), authorization)
-                    && known.recognized.holds(&self.authenticator) =>
-            {
-                known
-            }
-            _ => {
-                let bytes = authorization.map(HeaderValue::as_bytes);
-                let recognized = self.authenticator.recognize(self.peer.as_deref(), bytes).ok()?;
-                Remembered { authorization: authorization.cloned(), recognized }
-            }
-        };
-        then(&last.insert(remembered).recognized)
-    }
-
-    /// Counts a call that was answered, and says how its answer begins.
-    pub fn answered(&self, message: Bytes, took: Duration) -> Response<HotBody> {
+    /// Counts a call that was answered, all at once.
+    pub fn answered(&self, took: Duration) {
         self.counts.succeeded(took);
-        let mut response = Response::new(HotBody::Message(message));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        response
     }
-}
 
-/// Whether two proofs are the same. Where a client says "the same as before", as HTTP/2 lets it,
-/// they are the very same bytes. Others are compared in a time that tells nothing of them.
-fn is_same(known: Option<&HeaderValue>, given: Option<&HeaderValue>) -> bool {
-    match (known.map(HeaderValue::as_bytes), given.map(HeaderValue::as_bytes)) {
-        (None, None) => true,
-        (Some(known), Some(given)) => {
-            std::ptr::eq(known, given) || bool::from(subtle::ConstantTimeEq::ct_eq(known, given))
-        }
-        _ => false,
+    /// A call that began then and has to be waited for, so that it counts from now on.
+    pub fn under_way(&self, begun: Instant) -> CallUnderWay {
+        CallUnderWay::begun(&self.counts, begun)
     }
 }
 
@@ -164,6 +120,17 @@ pub enum HotBody {
     Trailers,
     /// Nothing more.
     Sent,
+}
+
+impl HotBody {
+    /// The response that has this message.
+    #[must_use]
+    pub fn of(message: Bytes) -> Response<Self> {
+        let mut response = Response::new(HotBody::Message(message));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
+    }
 }
 
 impl Body for HotBody {

@@ -6,7 +6,8 @@
 //! - [`CheckStreams`] answers `CheckStream`, and [`Bulk`] what is asked in bulk and at hand, in front of
 //!   the first of these.
 //! - [`status`] makes statuses; what they say is in `wording`.
-//! - [`authenticate`] finds out who calls, and [`access`] has what each method takes of its caller.
+//! - [`authenticate`] finds out who calls, [`client`] remembers it for a connection, and [`access`] has
+//!   what each method takes of its caller.
 //! - [`admission`] limits how much is under way.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
@@ -20,6 +21,7 @@ mod authz;
 mod authz_show;
 mod bulk;
 mod check_stream;
+pub mod client;
 pub mod edge;
 mod fields;
 mod framing;

@@ -15,8 +15,9 @@ use http_body_util::{BodyExt as _, Full};
 use rolegate::grpc::Bulk;
 use rolegate::grpc::admission::{Room, RoomLimits};
 use rolegate::grpc::api::Shared;
+use rolegate::grpc::client::Client;
 use rolegate::grpc::edge::EdgeLimits;
-use rolegate::grpc::hot::HotChecks;
+use rolegate::grpc::hot::{HotBody, HotChecks};
 use rolegate::grpc::meter::RpcCounts;
 use rolegate::grpc::pb;
 use rolegate::service::authentication::{Authenticator, CallersFile};
@@ -130,8 +131,12 @@ impl Socketless {
         headers.insert("content-type", "application/grpc".parse()?);
         headers.insert("te", "trailers".parse()?);
         headers.insert("authorization", format!("Bearer {token}").parse()?);
+        // As the first call of a connection does.
+        let client = Arc::new(Client::default());
+        let recognized = client.recognize(&shared.authenticator, &headers);
+        recognized.map_err(|why| why.name())?;
         Ok(Socketless {
-            hot: HotChecks::new(ready.desk.services.decisions.clone(), &shared, None),
+            hot: HotChecks::new(ready.desk.services.decisions.clone(), &shared, client),
             headers,
             questions: ready.asked.iter().map(|asked| framed(&asked.check()).into()).collect(),
         })
@@ -140,7 +145,8 @@ impl Socketless {
     /// Whether it was answered at all.
     async fn check(&self, place: usize) -> Result<bool, Failure> {
         let answer = self.hot.answer(&self.headers, &self.questions[place]);
-        let answer = self.hot.answered(answer.ok_or("it was left to others")?, Duration::ZERO);
+        let answer = HotBody::of(answer.ok_or("it was left to others")?);
+        self.hot.answered(Duration::ZERO);
         let answer = answer.into_body().collect().await?;
         Ok(!answer.to_bytes().is_empty())
     }

@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Code;
 use tower::{Layer, Service};
 
+use super::edge::Begun;
+
 pub use counts::{CODES, LatencySnapshot, MethodCounts, RpcCounts};
 
 /// Puts a [`Meter`] around a service.
@@ -48,6 +50,27 @@ pub struct Meter<S> {
     counts: Arc<RpcCounts>,
 }
 
+impl<S> Meter<S> {
+    /// A call of this path that begins now. To go on with.
+    #[must_use]
+    pub fn begin(&self, path: &str) -> CallUnderWay {
+        CallUnderWay::begun(self.counts.method(path), Instant::now())
+    }
+
+    /// Goes on with a call that was under way before it came here. Its time has been running.
+    pub fn go_on<B>(
+        &mut self,
+        call: CallUnderWay,
+        mut request: Request<B>,
+    ) -> MeteredFuture<S::Future>
+    where
+        S: Service<Request<B>>,
+    {
+        request.extensions_mut().insert(Begun(call.begun));
+        MeteredFuture { inner: self.inner.call(request), call: Some(call) }
+    }
+}
+
 impl<S, B, R> Service<Request<B>> for Meter<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -62,7 +85,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = Call::begin(self.counts.method(request.uri().path()));
+        let call = self.begin(request.uri().path());
         MeteredFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
@@ -71,7 +94,7 @@ where
 #[derive(Debug)]
 pub struct MeteredFuture<F> {
     inner: F,
-    call: Option<Call>,
+    call: Option<CallUnderWay>,
 }
 
 impl<F, R, E> Future for MeteredFuture<F>
@@ -97,7 +120,7 @@ where
 #[derive(Debug, Default)]
 pub struct MeteredBody<R> {
     inner: R,
-    call: Option<Call>,
+    call: Option<CallUnderWay>,
 }
 
 impl<R: Body + Unpin> Body for MeteredBody<R> {
@@ -132,18 +155,26 @@ impl<R: Body + Unpin> Body for MeteredBody<R> {
     }
 }
 
-/// A call under way; counted when it is dropped.
+/// A call under way. It is counted as ended when it is dropped: as cancelled, if nothing else was said.
 #[derive(Debug)]
-struct Call {
+pub struct CallUnderWay {
     method: Arc<MethodCounts>,
     begun: Instant,
     code: Code,
 }
 
-impl Call {
-    fn begin(method: &Arc<MethodCounts>) -> Self {
+impl CallUnderWay {
+    /// One that began then.
+    #[must_use]
+    pub fn begun(method: &Arc<MethodCounts>, begun: Instant) -> Self {
         method.begin();
-        Call { method: Arc::clone(method), begun: Instant::now(), code: Code::Cancelled }
+        CallUnderWay { method: Arc::clone(method), begun, code: Code::Cancelled }
+    }
+
+    /// It was answered, and all of the answer is there.
+    pub fn succeeded(mut self) {
+        self.method.answered(self.begun.elapsed());
+        self.code = Code::Ok;
     }
 
     fn answered<R>(&mut self, response: &Response<R>) {
@@ -157,7 +188,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for CallUnderWay {
     fn drop(&mut self) {
         self.method.end(self.code);
     }
@@ -169,6 +200,8 @@ fn code_of(headers: &HeaderMap) -> Option<Code> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::grpc::pb;
 
@@ -205,6 +238,30 @@ mod tests {
         });
         let request = Request::builder().uri(path).body(()).unwrap();
         MeterLayer::new(Arc::clone(counts)).layer(service).call(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_waited_for_is_one_call_from_its_beginning_on() {
+        let counts = Arc::new(RpcCounts::of(&[pb::DESCRIPTORS]).unwrap());
+        let service = tower::service_fn(|request: Request<()>| {
+            let Begun(begun) = request.extensions().get().unwrap();
+            assert!(begun.elapsed() >= Duration::from_secs(9));
+            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Scripted(vec![
+                trailers("0"),
+            ]))))
+        });
+        let mut meter = MeterLayer::new(Arc::clone(&counts)).layer(service);
+        let begun = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
+        let call = CallUnderWay::begun(counts.method("/rolegate.v1.AuthzService/Check"), begun);
+        assert_eq!(counts.called()[0].open(), 1);
+        let mut response = meter.go_on(call, Request::new(())).await.unwrap();
+        assert_eq!(counts.called()[0].open(), 1);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(_)) = Pin::new(response.body_mut()).poll_frame(&mut context) {}
+        drop(response);
+        assert_eq!(ended(&counts, "rolegate.v1.AuthzService/Check"), [("OK", 1)]);
+        let latency = counts.called()[0].latency().unwrap();
+        assert!(latency.count == 1 && latency.sum >= 9.0, "{latency:?}");
     }
 
     fn ended(counts: &RpcCounts, name: &str) -> Vec<(&'static str, u64)> {

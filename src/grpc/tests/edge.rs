@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use tonic::body::Body;
@@ -189,6 +189,26 @@ async fn time_is_up_at_the_callers_deadline_or_ours() {
         let timed_out = (Code::DeadlineExceeded, "TIMED_OUT".to_owned());
         assert_eq!(said(&response), timed_out, "{deadline:?}");
         assert_eq!(response.headers()["content-type"], "application/grpc");
+    }
+}
+
+#[tokio::test]
+async fn time_runs_from_the_beginning_of_a_call_that_was_waited_for() {
+    let minute = Duration::from_secs(60);
+    let ours = EdgeLimits { time: minute, ..LIMITS };
+    for (limits, deadline) in
+        [(ours, None), (EdgeLimits { time: 2 * minute, ..LIMITS }, Some("60S"))]
+    {
+        let mut request = request(CHECK, "");
+        if let Some(deadline) = deadline {
+            request.headers_mut().insert("grpc-timeout", deadline.parse().unwrap());
+        }
+        let begun = Instant::now().checked_sub(minute).unwrap();
+        request.extensions_mut().insert(edge::Begun(begun));
+        let answer = EdgeLayer::new(limits).layer(Slow(Duration::MAX, &[])).call(request);
+        let response =
+            tokio::time::timeout(minute / 2, answer).await.expect("it has a minute more");
+        assert_eq!(said(&response.unwrap()).0, Code::DeadlineExceeded);
     }
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod bulk;
 mod check_stream;
+mod client;
 mod edge;
 mod parsing;
 mod requests;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -21,14 +22,15 @@ use super::message::Message;
 use super::minder::Activity;
 use super::{Api, Everything};
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
-use crate::grpc::authenticate::PeerInfo;
+use crate::grpc::client::Client;
+use crate::grpc::edge::deadline;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
+use crate::grpc::meter::CallUnderWay;
 use crate::grpc::status::internal;
 use crate::service::authentication::Peer;
 use crate::store::Cached;
 
 type Answer = Result<Response<ApiBody>, Infallible>;
-type Answering = <Api as tower::Service<Request<Message>>>::Future;
 
 /// How long the message of a check is waited for where it could be answered at once.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -41,7 +43,7 @@ struct Answers {
     hot: HotChecks<Cached>,
     api: Mutex<Api>,
     elsewhere: Handle,
-    peer: Option<Arc<Peer>>,
+    client: Arc<Client>,
     activity: Arc<Activity>,
 }
 
@@ -54,8 +56,9 @@ impl Calls {
         activity: Arc<Activity>,
     ) -> Self {
         let Everything { api, decisions, shared } = everything;
-        let hot = HotChecks::new(decisions.clone(), shared, peer.clone());
-        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, peer, activity }))
+        let client = Arc::new(Client::new(peer));
+        let hot = HotChecks::new(decisions.clone(), shared, Arc::clone(&client));
+        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, client, activity }))
     }
 }
 
@@ -70,25 +73,32 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let request = request.map(Message::of);
         if request.uri().path() == CHECK {
             let (head, message) = request.into_parts();
-            let check = Some(Check { head, message, begun: Instant::now(), patience: None });
-            return Call { check, answer: Answered::NotYet, answers };
+            let check = Some(Check { head, message, begun: Instant::now(), waiting: None });
+            return Call { check, asked: None, answers };
         }
-        let answer = self.0.ask(request);
-        Call { check: None, answer, answers }
+        let asked = Some(self.0.ask(request, None));
+        Call { check: None, asked, answers }
     }
 }
 
 impl Answers {
-    /// A call of any method.
-    fn ask(&self, mut request: Request<Message>) -> Answered {
+    /// A call of any method, which counts already if it is under way.
+    fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Asked {
         let decided_here = is_decided_at_hand(request.uri().path());
-        request.extensions_mut().insert(PeerInfo(self.peer.clone()));
+        request.extensions_mut().insert(Arc::clone(&self.client));
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
-        if decided_here {
-            return Answered::Here(api.call(request));
-        }
-        let mut api = api.clone();
-        Answered::Elsewhere(self.elsewhere.spawn(async move { api.call(request).await }))
+        let answer = match call {
+            Some(call) => Answering::Here(api.go_on(call, request)),
+            None if decided_here => Answering::Here(api.call(request)),
+            None => {
+                // It counts from now on, even if its turn never comes there.
+                let call = api.begin(request.uri().path());
+                let mut api = api.clone();
+                let answer = self.elsewhere.spawn(async move { api.go_on(call, request).await });
+                Answering::Elsewhere(answer)
+            }
+        };
+        Asked { answer, activity: Arc::clone(&self.activity) }
     }
 }
 
@@ -97,8 +107,14 @@ struct Check {
     head: Parts,
     message: Message,
     begun: Instant,
-    /// How much longer it is waited for. Most never are.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Most never are.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// For how much longer a message is waited for, and the call, which counts meanwhile.
+struct Waiting {
+    patience: Pin<Box<Sleep>>,
+    call: CallUnderWay,
 }
 
 impl Check {
@@ -110,32 +126,54 @@ impl Check {
         hot: &HotChecks<Cached>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Response<HotBody>>> {
-        let Check { head, message, begun, patience } = self;
+        let Check { head, message, begun, waiting } = self;
         match message.poll_whole(context) {
             Poll::Ready(whole) => {
                 let answer = whole.and_then(|whole| hot.answer(&head.headers, whole));
-                Poll::Ready(answer.map(|answer| hot.answered(answer, begun.elapsed())))
+                Poll::Ready(answer.map(|answer| {
+                    match waiting.take() {
+                        None => hot.answered(begun.elapsed()),
+                        Some(waiting) => waiting.call.succeeded(),
+                    }
+                    HotBody::of(answer)
+                }))
             }
             Poll::Pending => {
-                let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-                patience.as_mut().poll(context).map(|()| None)
+                let waiting = waiting.get_or_insert_with(|| {
+                    Box::new(Waiting {
+                        patience: Box::pin(sleep(patience(&head.headers))),
+                        call: hot.under_way(*begun),
+                    })
+                });
+                waiting.patience.as_mut().poll(context).map(|()| None)
             }
         }
     }
+}
+
+/// No longer than the call may take.
+fn patience(headers: &HeaderMap) -> Duration {
+    deadline(headers).map_or(PATIENCE, |deadline| deadline.min(PATIENCE))
 }
 
 /// A call until its answer begins. Dropping it ends it.
 pub(super) struct Call {
     /// A check that may still be answered at once.
     check: Option<Check>,
-    answer: Answered,
+    /// Any other, and a check that could not.
+    asked: Option<Asked>,
     answers: Arc<Answers>,
 }
 
+/// A call that takes its time. Its connection is not idle meanwhile.
+struct Asked {
+    answer: Answering,
+    activity: Arc<Activity>,
+}
+
 /// Where the answer comes from.
-enum Answered {
-    NotYet,
-    Here(Answering),
+enum Answering {
+    Here(<Api as tower::Service<Request<Message>>>::Future),
     Elsewhere(JoinHandle<Answer>),
 }
 
@@ -143,36 +181,37 @@ impl Future for Call {
     type Output = Result<Response<CallBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Call { check, answer, answers } = self.get_mut();
+        let Call { check, asked, answers } = self.get_mut();
         if let Some(waiting) = check {
             let hot = ready!(waiting.poll_hot(&answers.hot, context));
             let waited = check.take();
             match (hot, waited) {
                 (Some(hot), _) => return Poll::Ready(Ok(hot.map(CallBody::Hot))),
-                (None, Some(Check { head, message, .. })) => {
-                    *answer = answers.ask(Request::from_parts(head, message));
+                (None, Some(Check { head, message, waiting, .. })) => {
+                    let call = waiting.map(|waiting| waiting.call);
+                    *asked = Some(answers.ask(Request::from_parts(head, message), call));
                 }
                 (None, None) => {}
             }
         }
+        // None: a check that was answered already.
+        let Some(Asked { answer, activity }) = asked else { return Poll::Pending };
         let answered = match answer {
-            Answered::Here(answer) => ready!(Pin::new(answer).poll(context)),
-            Answered::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
+            Answering::Here(answer) => ready!(Pin::new(answer).poll(context)),
+            Answering::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
                 Ok(answer) => answer,
                 // Nobody aborts it but ourselves, when nobody is left to be answered.
                 Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
             },
-            // A check that was answered already.
-            Answered::NotYet => return Poll::Pending,
         };
-        let body = |body| CallBody::Other { body, _activity: Arc::clone(&answers.activity) };
+        let body = |body| CallBody::Other { body, _activity: Arc::clone(activity) };
         Poll::Ready(answered.map(|answer| answer.map(body)))
     }
 }
 
-impl Drop for Call {
+impl Drop for Asked {
     fn drop(&mut self) {
-        if let Answered::Elsewhere(answer) = &self.answer {
+        if let Answering::Elsewhere(answer) = &self.answer {
             answer.abort();
         }
     }
@@ -211,6 +250,26 @@ impl Body for CallBody {
         match self {
             CallBody::Hot(body) => body.size_hint(),
             CallBody::Other { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_waited_for_no_longer_than_its_call_may_take() {
+        for (deadline, expected) in [
+            (None, PATIENCE),
+            (Some("1S"), PATIENCE),
+            (Some("3m"), Duration::from_millis(3)),
+            (Some("9u"), Duration::from_micros(9)),
+            (Some("soon"), PATIENCE),
+        ] {
+            let header =
+                deadline.map(|text| ("grpc-timeout".parse().unwrap(), text.parse().unwrap()));
+            assert_eq!(patience(&header.into_iter().collect()), expected, "{deadline:?}");
         }
     }
 }

@@ -99,7 +99,8 @@ async fn is_idle(activity: &Arc<Activity>, allowed: Option<Duration>) {
     let Some(allowed) = allowed else { return std::future::pending().await };
     let mut quiet = 0;
     let mut seen = activity.begun();
-    // Ours and the connection's; every call under way has one more.
+    // Ours and the connection's; every call under way has one more, and so has its answer's body. Only
+    // a check that is answered at once has none.
     let alone = 2;
     while quiet < LOOKS {
         sleep(allowed / LOOKS).await;

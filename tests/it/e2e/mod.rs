@@ -28,4 +28,5 @@ mod secrets;
 mod shares;
 mod shutdown;
 mod suspension;
+mod under_way;
 mod watch;

@@ -6,5 +6,6 @@ mod jwks;
 mod jwt;
 mod matrix;
 mod reload;
+mod remembered;
 pub(super) mod setup;
 mod watching;
