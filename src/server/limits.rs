@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::grpc::admission::RoomLimits;
 use crate::service::allowance::RateLimit;
 
 /// What stands before a message on its way, at most, in bytes.
 const FRAMING: usize = 1 << 10;
-/// How many TLS handshakes one address, or one /64 of IPv6, may have under way. Few, for whoever
-/// begins many and says nothing would take the turns of all others.
+/// How many TLS handshakes may be under way: they are worked on by the threads that answer calls.
+const HANDSHAKES: usize = 256;
+/// How many of them of one address, or one /64 of IPv6: else whoever begins many and says nothing
+/// would take the turns of all others.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
-/// How often it is logged at most that an address has more.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What connections and calls may take. The command line documents each.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +82,9 @@ pub(super) struct Door {
     limit: usize,
     limit_per_address: usize,
     inside: Mutex<Inside>,
+    handshakes: Arc<Semaphore>,
     pub(super) too_many: AtomicU64,
     pub(super) too_many_of_address: AtomicU64,
-    pub(super) too_many_handshakes: AtomicU64,
     /// Of connections that never began to speak HTTP/2.
     pub(super) silent: AtomicU64,
 }
@@ -91,15 +93,19 @@ pub(super) struct Door {
 struct Inside {
     all: usize,
     by_address: HashMap<IpAddr, Here>,
-    /// When it was logged last that an address has too many handshakes.
-    logged: Option<Instant>,
 }
 
 /// Of one address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Here {
     connections: usize,
-    handshakes: usize,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Default for Here {
+    fn default() -> Self {
+        Here { connections: 0, handshakes: Arc::new(Semaphore::new(HANDSHAKES_PER_ADDRESS)) }
+    }
 }
 
 impl Door {
@@ -108,9 +114,9 @@ impl Door {
             limit: limits.connections,
             limit_per_address: limits.connections_per_address,
             inside: Mutex::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
-            too_many_handshakes: AtomicU64::new(0),
             silent: AtomicU64::new(0),
         })
     }
@@ -120,9 +126,8 @@ impl Door {
         self.inside().all as u64
     }
 
-    /// A place for a connection from there, if there is one. With a handshake before it, until
-    /// [`Place::handshaken`].
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, with_handshake: bool) -> Option<Place> {
+    /// A place for a connection from there, if there is one.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let network = network(address);
         let mut inside = self.inside();
         if inside.all >= self.limit {
@@ -134,21 +139,11 @@ impl Door {
             self.too_many_of_address.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        if with_handshake && here.handshakes >= HANDSHAKES_PER_ADDRESS {
-            let refused = self.too_many_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
-            if inside.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-                inside.logged = Some(Instant::now());
-                drop(inside);
-                let limit = HANDSHAKES_PER_ADDRESS;
-                tracing::warn!(%address, limit, refused, "an address has too many TLS handshakes under way");
-            }
-            return None;
-        }
         here.connections += 1;
-        here.handshakes += usize::from(with_handshake);
+        let handshakes = Arc::clone(&here.handshakes);
         inside.all += 1;
         drop(inside);
-        Some(Place { door: Arc::clone(self), network, with_handshake })
+        Some(Place { door: Arc::clone(self), network, handshakes })
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -161,24 +156,31 @@ impl Door {
 pub(super) struct Place {
     pub(super) door: Arc<Door>,
     network: IpAddr,
-    /// Whether it counts among the handshakes that are under way.
-    with_handshake: bool,
+    /// Of its address.
+    handshakes: Arc<Semaphore>,
 }
 
 impl Place {
-    /// Its handshake is over.
-    pub(super) fn handshaken(&mut self) {
-        if std::mem::take(&mut self.with_handshake)
-            && let Some(here) = self.door.inside().by_address.get_mut(&self.network)
-        {
-            here.handshakes = here.handshakes.saturating_sub(1);
+    /// A turn for its handshake, when there is one.
+    pub(super) async fn turn(&self) -> Turn {
+        // First one of its address, so that nobody waits for its others with a turn of all. Neither
+        // semaphore is ever closed.
+        let mut turn = Vec::with_capacity(2);
+        for turns in [&self.handshakes, &self.door.handshakes] {
+            turn.extend(Arc::clone(turns).acquire_owned().await);
         }
+        Turn { _turn: turn }
     }
+}
+
+/// A handshake's turn, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _turn: Vec<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.handshaken();
         let mut inside = self.door.inside();
         inside.all = inside.all.saturating_sub(1);
         let left = inside.by_address.get_mut(&self.network).map(|here| {
@@ -208,7 +210,7 @@ mod tests {
         let limits =
             ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
         let door = Door::new(&limits);
-        let enter = |ip: &str| door.enter(ip.parse().unwrap(), false);
+        let enter = |ip: &str| door.enter(ip.parse().unwrap());
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::ffff:2").unwrap();
         assert!(enter("2001:db8::3").is_none());
@@ -224,26 +226,35 @@ mod tests {
         assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
     }
 
-    #[test]
-    fn handshakes_are_counted_by_network_until_they_are_over() {
+    #[tokio::test]
+    async fn handshakes_take_turns_of_their_address_and_of_all() {
         let door = Door::new(&ServeLimits::default());
-        let enter = |ip: &str| door.enter(ip.parse().unwrap(), true);
-        let mut silent: Vec<Place> = (0..HANDSHAKES_PER_ADDRESS)
-            .map(|host| enter(&format!("2001:db8::{host:x}")).unwrap())
-            .collect();
-        assert!(enter("2001:db8::1").is_none());
-        let other = enter("2001:db8:0:1::1").expect("another network");
-        let plain = door.enter("2001:db8::1".parse().unwrap(), false).expect("no handshake");
-        // One is over, one was given up; each leaves room for one, and only once.
-        silent[0].handshaken();
-        silent[0].handshaken();
-        silent.pop();
-        silent.extend(enter("2001:db8::1"));
-        silent.extend(enter("2001:db8::1"));
-        assert!(enter("2001:db8::1").is_none());
-        assert_eq!(silent.len(), HANDSHAKES_PER_ADDRESS + 1);
-        assert_eq!(door.too_many_handshakes.load(Ordering::Relaxed), 2);
-        drop((silent, other, plain));
-        assert!(door.inside().by_address.is_empty());
+        let enter = |ip: &str| door.enter(ip.parse().unwrap()).unwrap();
+        let at_once =
+            async |place: &Place| tokio::time::timeout(Duration::ZERO, place.turn()).await;
+        let (mut places, mut turns) = (Vec::new(), Vec::new());
+        for host in 0..HANDSHAKES_PER_ADDRESS {
+            let place = enter(&format!("2001:db8::{host:x}"));
+            turns.push(at_once(&place).await.unwrap());
+            places.push(place);
+        }
+        let one_more = enter("2001:db8::1");
+        assert!(at_once(&one_more).await.is_err());
+        let other = enter("2001:db8:0:1::1");
+        assert!(at_once(&other).await.is_ok());
+        turns.pop();
+        assert!(at_once(&one_more).await.is_ok());
+        // Several addresses together have no more than all.
+        for network in 2..20 {
+            for _ in 0..HANDSHAKES_PER_ADDRESS {
+                let place = enter(&format!("2001:db8:0:{network:x}::1"));
+                turns.extend(at_once(&place).await);
+                places.push(place);
+            }
+        }
+        assert_eq!(turns.len(), HANDSHAKES);
+        assert!(at_once(&other).await.is_err());
+        turns.clear();
+        assert!(at_once(&other).await.is_ok());
     }
 }

@@ -395,7 +395,6 @@ impl Collector for Limits {
         for (reason, count) in [
             ("limit", &door.too_many),
             ("address_limit", &door.too_many_of_address),
-            ("handshake_limit", &door.too_many_handshakes),
             ("silent", &door.silent),
         ] {
             lines.counter([("reason", reason)], count.load(Ordering::Relaxed))?;

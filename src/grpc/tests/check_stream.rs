@@ -24,7 +24,7 @@ use tonic_types::StatusExt;
 use tower::{Layer as _, Service as _};
 
 use super::{Apis, of_caller, tenant};
-use crate::grpc::admission::{AdmissionLayer, Room};
+use crate::grpc::admission::{AdmissionLayer, Room, RoomLimits};
 use crate::grpc::pb::authz_service_server::AuthzService;
 use crate::grpc::pb::member_service_server::MemberService;
 use crate::grpc::{AuthzServiceServer, CheckStreams, pb};
@@ -99,7 +99,12 @@ impl Bench {
         request.extensions_mut().insert(proof);
         let inner = AuthzServiceServer::new(self.apis.authz.clone());
         let service = self.streams.before(inner, self.decisions.clone(), LIMIT);
-        let room = Arc::new(Room::new(1, 10 * LIMIT));
+        let room = Arc::new(Room::new(RoomLimits {
+            calls: 1,
+            bytes: 10 * LIMIT,
+            message_bytes: LIMIT,
+            percent: 100,
+        }));
         let mut service = AdmissionLayer::new(Arc::clone(&room)).layer(service);
         let response = service.call(request).await.unwrap();
         Stream {

@@ -4,14 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::worker::Worker;
 use crate::server::limits::{Door, Place};
 
-/// How many handshakes may be under way; more connections wait to be accepted. The door lets no
-/// address have more than a part of them.
-const MAX_HANDSHAKES: usize = 256;
 /// What to wait after a connection could not be accepted, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -20,8 +17,6 @@ pub(super) struct Arrival {
     /// Not yet of any runtime.
     pub(super) stream: std::net::TcpStream,
     pub(super) place: Place,
-    /// To be dropped after the handshake.
-    pub(super) turn: Option<OwnedSemaphorePermit>,
     /// Turns true when the connection is to end; draining waits until it is dropped.
     pub(super) draining: watch::Receiver<bool>,
 }
@@ -32,12 +27,10 @@ pub(super) async fn accept(
     door: Arc<Door>,
     workers: Arc<[Worker]>,
     draining: watch::Sender<bool>,
-    with_handshake: bool,
 ) {
-    let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let accepted = match listener.accept().await {
-            Ok((stream, address)) => match door.enter(address.ip(), with_handshake) {
+            Ok((stream, address)) => match door.enter(address.ip()) {
                 Some(place) => ready(stream).map(|stream| (stream, place)),
                 // Closed at once: there is no status before HTTP/2 is spoken.
                 None => continue,
@@ -52,14 +45,7 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        let turn = if with_handshake {
-            // Only once it is let in: whoever is not must not wait, nor others for him. The
-            // semaphore is never closed.
-            Arc::clone(&free).acquire_owned().await.ok()
-        } else {
-            None
-        };
-        let arrival = Arrival { stream, place, turn, draining: draining.subscribe() };
+        let arrival = Arrival { stream, place, draining: draining.subscribe() };
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.open()) {
             worker.give(arrival);
         }

@@ -68,7 +68,7 @@ impl Connections {
 
     /// Serves one until it ends.
     pub(super) async fn serve(&self, arrival: Arrival) {
-        let Arrival { stream, mut place, turn, draining } = arrival;
+        let Arrival { stream, place, draining } = arrival;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
@@ -79,10 +79,7 @@ impl Connections {
         let Some(tls) = &self.tls else {
             return self.speak(stream, place, draining, None).await;
         };
-        let handshaken = tls.handshake(stream).await;
-        place.handshaken();
-        drop(turn);
-        if let Some(Handshaken { stream, peer }) = handshaken {
+        if let Some(Handshaken { stream, peer }) = tls.handshake(stream, place.turn()).await {
             self.speak(stream, place, draining, peer).await;
         }
     }

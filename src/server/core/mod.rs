@@ -80,13 +80,7 @@ impl Core {
             (0..workers.max(1)).map(|number| Worker::start(number, serving.clone())).collect();
         let workers = workers?;
         let draining = watch::Sender::new(false);
-        let accepting = accept::accept(
-            listener,
-            door,
-            Arc::clone(&workers),
-            draining.clone(),
-            serving.tls.is_some(),
-        );
+        let accepting = accept::accept(listener, door, Arc::clone(&workers), draining.clone());
         Ok(Core { acceptor: tokio::spawn(accepting), draining, workers })
     }
 

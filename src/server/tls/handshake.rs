@@ -23,11 +23,20 @@ pub(in crate::server) struct Handshaken {
 }
 
 impl Tls {
-    /// The connection, if both sides show what they must, and in time.
-    pub(in crate::server) async fn handshake(&self, stream: TcpStream) -> Option<Handshaken> {
+    /// The connection, if both sides show what they must, and in time, waiting for its turn included.
+    pub(in crate::server) async fn handshake<T>(
+        &self,
+        stream: TcpStream,
+        turn: impl Future<Output = T>,
+    ) -> Option<Handshaken> {
         let material = self.material();
         let counts = &self.handshakes;
-        let accepting = TlsAcceptor::from(Arc::clone(&material.grpc)).accept(stream);
+        let accepting = async {
+            let turn = turn.await;
+            let accepted = TlsAcceptor::from(Arc::clone(&material.grpc)).accept(stream).await;
+            drop(turn);
+            accepted
+        };
         let stream = match tokio::time::timeout(TIME, accepting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
