@@ -90,6 +90,7 @@ impl Client {
         Ok(recognized)
     }
 
+    #[inline]
     fn proofs(&self) -> MutexGuard<'_, Vec<Remembered>> {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,6 +98,7 @@ impl Client {
 
 /// What a call proves itself with besides its connection, if anything; none where there are several,
 /// which is no proof.
+#[inline]
 fn single(headers: &HeaderMap) -> Option<Option<&HeaderValue>> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (authorization, None) = (given.next(), given.next()) else { return None };
@@ -105,6 +107,7 @@ fn single(headers: &HeaderMap) -> Option<Option<&HeaderValue>> {
 
 /// Whether two proofs are the same. Where a client says "the same as before", as HTTP/2 lets it,
 /// they are the very same bytes. Others are compared in a time that tells nothing of them.
+#[inline]
 fn is_same(known: Option<&HeaderValue>, given: Option<&HeaderValue>) -> bool {
     match (known.map(HeaderValue::as_bytes), given.map(HeaderValue::as_bytes)) {
         (None, None) => true,

@@ -125,6 +125,7 @@ pub enum HotBody {
 impl HotBody {
     /// The response that has this message.
     #[must_use]
+    #[inline]
     pub fn of(message: Bytes) -> Response<Self> {
         let mut response = Response::new(HotBody::Message(message));
         let grpc = HeaderValue::from_static("application/grpc");
