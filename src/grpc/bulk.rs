@@ -21,10 +21,10 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use super::access::{BATCH_CHECK, FILTER_RESOURCES};
-use super::fields::Fields;
 use super::framing::{HEADER, begin, end, first, only};
 use super::wire::{self, Asking, Told};
 use crate::domain::decision::DecisionReason;
+use crate::domain::refusal::Refusal;
 use crate::domain::resource::Attributes;
 use crate::service::at_hand::{AtHand, Made};
 use crate::service::caller::Caller;
@@ -102,8 +102,9 @@ where
             if let Err(exceeded) = caller.spend(|| asking.count(first(&came.data))) {
                 return Ok(Status::from(exceeded).into_http());
             }
-            if let Some(refused) = too_many(asking, &caller, came.message()) {
-                return Ok(refused.into_http());
+            // Whoever else says so has taken the message apart before.
+            if let Some(violation) = came.message().and_then(|message| asking.too_many(message)) {
+                return Ok(Status::from(Refusal::Invalid(vec![violation])).into_http());
             }
             let answer = |message| match asking {
                 Asking::Items => desk.batch(&caller, message),
@@ -116,15 +117,6 @@ where
             inner.call(Request::from_parts(parts, Body::new(again))).await
         })
     }
-}
-
-/// What is said of a message that asks more than one may. Whoever else says so has taken it apart
-/// before, and what takes two bytes in a message takes a hundred times that then.
-fn too_many(asking: Asking, caller: &Arc<Caller>, message: Option<&[u8]>) -> Option<Status> {
-    let message = message.filter(|message| message.len() > 2 * MAX_BATCH)?;
-    let mut fields = Fields::of_message(Arc::clone(caller));
-    let counted = fields.at_most(MAX_BATCH, asking.field(), vec![(); asking.found(message)]);
-    fields.all((counted,)).err().map(Status::from)
 }
 
 fn response(message: Bytes) -> Response<Body> {
@@ -305,24 +297,5 @@ impl<S: DecisionSource> Desk<S> {
             return None;
         }
         self.0.at_hand(tenant, consistency.at_hand(&self.0, tenant)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn too_many_are_refused_before_they_are_taken_apart() {
-        let caller = Arc::new(Caller::development());
-        for (asking, key) in [(Asking::Items, 0x12), (Asking::Resources, 0x22)] {
-            let refused = |count: usize| {
-                let message = [key, 0].repeat(count);
-                too_many(asking, &caller, Some(&message)).map(|status| status.code())
-            };
-            assert_eq!(refused(MAX_BATCH), None);
-            assert_eq!(refused(MAX_BATCH + 1), Some(tonic::Code::InvalidArgument));
-            assert_eq!(refused(1 << 22), Some(tonic::Code::InvalidArgument));
-        }
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::domain::decision::Decision;
 use crate::domain::ids::TenantId;
-use crate::domain::refusal::{Problem, Violation};
+use crate::domain::refusal::Violation;
 use crate::grpc::edge::malformed;
 use crate::grpc::fields::Fields;
 use crate::grpc::framing::{begin, end, framed};
@@ -55,7 +55,7 @@ impl<S: DecisionSource> Desk<S> {
             refuse(to, numbers(message).map_err(no_message)?, item_error::of_rate(&exceeded));
             return Ok(None);
         }
-        if let Some(violation) = too_many(message) {
+        if let Some(violation) = Asking::Items.too_many(message) {
             refuse(to, numbers(message).map_err(no_message)?, item_error::of_violation(&violation));
             return Ok(None);
         }
@@ -147,17 +147,6 @@ impl<S: DecisionSource> Desk<S> {
 
 fn asker(caller: &Caller) -> Asker<'_> {
     Asker { caller: &caller.name, method: "AuthzService/CheckStream" }
-}
-
-/// What is wrong with a message of more items than one may have. They are counted and not taken apart:
-/// an item may be of two bytes, and takes a hundred times that then.
-fn too_many(message: &[u8]) -> Option<Violation> {
-    if message.len() <= 2 * MAX_BATCH {
-        return None;
-    }
-    let count = Asking::Items.found(message);
-    let problem = Problem::TooManyItems { count, limit: MAX_BATCH };
-    (count > MAX_BATCH).then(|| Violation::new("items", problem))
 }
 
 /// The correlation ids of a `CheckStreamRequest`, of as many items as it may have.

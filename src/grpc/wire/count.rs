@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::reader::{Fields, Value};
+use crate::domain::refusal::{Problem, Violation};
 use crate::service::decide::MAX_BATCH;
 
 /// A message whose questions are one repeated field.
@@ -21,16 +22,23 @@ impl Asking {
         self.found(message).clamp(1, MAX_BATCH)
     }
 
-    /// The field that they are in.
-    pub(in crate::grpc) fn field(self) -> &'static str {
-        match self {
+    /// What is wrong with a message that asks more than one may. It is not taken apart for that: what
+    /// takes two bytes in a message takes a hundred times that then.
+    pub(in crate::grpc) fn too_many(self, message: &[u8]) -> Option<Violation> {
+        if message.len() <= 2 * MAX_BATCH {
+            return None;
+        }
+        let field = match self {
             Asking::Items => "items",
             Asking::Resources => "resources",
-        }
+        };
+        let count = self.found(message);
+        let problem = Problem::TooManyItems { count, limit: MAX_BATCH };
+        (count > MAX_BATCH).then(|| Violation::new(field, problem))
     }
 
     /// How many questions there are in these bytes; none in what is no such message.
-    pub(in crate::grpc) fn found(self, message: &[u8]) -> usize {
+    fn found(self, message: &[u8]) -> usize {
         let number = match self {
             Asking::Items => 2,
             Asking::Resources => 4,
@@ -93,6 +101,20 @@ mod tests {
             (Asking::Resources, batch(3), 1),
         ] {
             assert_eq!(asking.count(&message), expected, "{asking:?} {message:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_are_found_without_being_taken_apart() {
+        for (asking, key, field) in
+            [(Asking::Items, 0x12, "items"), (Asking::Resources, 0x22, "resources")]
+        {
+            let wrong = |count: usize| asking.too_many(&[key, 0].repeat(count));
+            assert_eq!(wrong(MAX_BATCH), None);
+            for count in [MAX_BATCH + 1, 1 << 22] {
+                let problem = Problem::TooManyItems { count, limit: MAX_BATCH };
+                assert_eq!(wrong(count), Some(Violation::new(field, problem)));
+            }
         }
     }
 }
