@@ -268,7 +268,7 @@ def story(server):
     call("RoleService/UpdateRole", role_id=helper["id"], name="Helper", update_mask="name")
 
     # Decisions.
-    mine = {"id": "1", "assignees": {"ids": ["lou"]}, "teams": {"ids": []}}
+    mine = {"id": "1", "assignees": {"ids": ["lou"]}, "teams": {"none": True}}
     theirs = {"id": "2", "assignees": {"ids": ["max"]}, "teams": {"ids": ["b"]}}
     unsaid = {"id": "3"}
     fresh = {"at_least_as_fresh": {"tokens": [assigned["consistency_token"]]}}

@@ -176,8 +176,8 @@ impl Clients {
         for first in (0..members).step_by(BATCH) {
             let upsert = |member| pb::MemberUpsert {
                 member_id: workload::member(tenant, member),
-                role_ids: Some(pb::IdList { ids: vec![role(member)] }),
-                team_ids: Some(pb::IdList { ids: workload::teams(tenant, member) }),
+                role_ids: Some(vec![role(member)].into()),
+                team_ids: Some(workload::teams(tenant, member).into()),
                 status: pb::MemberStatus::Active.into(),
             };
             let request = pb::BatchUpsertMembersRequest {

@@ -62,7 +62,7 @@ impl Office {
     pub(crate) async fn hire(&mut self, members: &[(&str, &str, bool)]) -> Result<(), Failure> {
         let member = |&(id, role, active): &(&str, &str, bool)| pb::MemberUpsert {
             member_id: id.to_owned(),
-            role_ids: Some(pb::IdList { ids: strings(&[role]) }),
+            role_ids: Some(strings(&[role]).into()),
             team_ids: None,
             status: match active {
                 true => pb::MemberStatus::Active.into(),

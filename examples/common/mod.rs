@@ -77,9 +77,9 @@ impl RoleNames {
     }
 }
 
-/// A list that is said, even when it is empty: unset would mean "not said".
+/// A list that is said, also when there is none: unset would mean "not said".
 pub(crate) fn said<S: AsRef<str>>(ids: &[S]) -> Option<pb::IdList> {
-    Some(pb::IdList { ids: strings(ids) })
+    Some(strings(ids).into())
 }
 
 /// Owned texts, as messages want them.

@@ -14,7 +14,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// An empty list says "nobody" or "no team"; leaving the field unset would say nothing.
+    /// A list without ids is sent as `none`: nobody, or no team. Leaving the field unset would say nothing.
     fn resource(&self) -> pb::Resource {
         pb::Resource {
             id: self.id.to_owned(),

@@ -5,7 +5,8 @@ use super::relation::{Relation, RelationSet};
 
 /// What the caller says of one resource. We do not store resources.
 ///
-/// **Absent is not empty**: `None` means "not said", an empty list means "nobody" or "no team".
+/// **Absent is not empty**: `None` means "not said", an empty list means "nobody" or "no team". The
+/// fronts take an empty list only where it is said out loud (`none`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resource {
     /// The caller's id for it; carried through to the answer, never decided on.

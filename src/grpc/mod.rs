@@ -63,6 +63,13 @@ pub mod pb {
     //! What `build.rs` makes of `proto/rolegate/v1`.
     tonic::include_proto!("rolegate.v1");
 
+    /// Returns the list of these ids: with none, the one that says so.
+    impl From<Vec<String>> for IdList {
+        fn from(ids: Vec<String>) -> Self {
+            IdList { none: ids.is_empty(), ids }
+        }
+    }
+
     /// The descriptors of all services, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rolegate.v1.bin"));
 }

@@ -15,7 +15,12 @@ pub(super) const MAX_RESOURCE_ID_BYTES: usize = 512;
 /// The most ids in one list that may be unset: of a resource, and of a member in a batch.
 pub(super) const MAX_IDS: usize = 1_000;
 
-/// A resource. **Unset is not empty**, so presence is carried over as it is.
+const EMPTY_LIST: &str = "is an empty list, as clients send it also for a list whose shape or name \
+    they got wrong. Send {\"ids\": [...]} to name some, {\"none\": true} to say that there is none, or \
+    leave the whole field unset to say nothing";
+const IDS_AND_NONE: &str = "must be left unset where there are ids: true says that there is none";
+
+/// A resource. **Absent is not empty**, so presence is carried over as it is.
 pub(super) fn resource<'p>(
     fields: &mut Fields,
     path: impl Into<Path<'p>>,
@@ -56,13 +61,26 @@ pub(super) fn optional_resource<'p>(
 }
 
 /// A list of ids that may be unset.
+///
+/// Clients that got a list wrong (an array where the message belongs, a name that is not the field's)
+/// send an empty one without a word, and "nobody, in no team" is what opens the general pool. So "none"
+/// has to be said.
 pub(super) fn id_list<'p, I: Id>(
     fields: &mut Fields,
     path: impl Into<Path<'p>>,
     list: Option<pb::IdList>,
 ) -> Sound<Option<Vec<I>>> {
-    let Some(pb::IdList { ids }) = list else { return Some(None) };
+    let Some(pb::IdList { ids, none }) = list else { return Some(None) };
     let path = path.into();
+    match (ids.is_empty(), none) {
+        (true, true) => return Some(Some(Vec::new())),
+        (true, false) => return fields.wrong(path, Problem::Invalid(EMPTY_LIST.to_owned())),
+        (false, true) => {
+            let problem = Problem::Invalid(IDS_AND_NONE.to_owned());
+            return fields.wrong(path.then("none"), problem);
+        }
+        (false, false) => {}
+    }
     let path = path.then("ids");
     let ids = fields.at_most(MAX_IDS, path, ids)?;
     fields.ids(path, &ids).map(Some)

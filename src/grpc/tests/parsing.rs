@@ -23,11 +23,11 @@ fn resource(resource: pb::Resource) -> Result<Resource, Vec<Violation>> {
 }
 
 fn ids(ids: &[&str]) -> Option<pb::IdList> {
-    Some(pb::IdList { ids: ids.iter().map(|id| (*id).to_owned()).collect() })
+    Some(ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>().into())
 }
 
 #[test]
-fn unset_is_not_empty() {
+fn absent_is_not_empty_and_empty_is_said_out_loud() {
     let nothing = Resource::default();
     let none = pb::Resource::default();
     let me = || MemberId::trusted("me");
@@ -87,7 +87,7 @@ fn all_that_is_wrong_with_a_resource_is_told_with_its_path() {
     let wrong = pb::Resource {
         id: "x".repeat(513),
         assignees: ids(&["", "fine", "a\nb"]),
-        teams: Some(pb::IdList { ids: too_many }),
+        teams: Some(too_many.into()),
         creator_id: Some("x".repeat(129)),
         participants: ids(&["\u{0}"]),
         public: None,
@@ -111,6 +111,23 @@ fn all_that_is_wrong_with_a_resource_is_told_with_its_path() {
     assert!(resource(longest).is_ok());
     let control = pb::Resource { id: "a\u{7f}".into(), ..pb::Resource::default() };
     assert!(resource(control).is_err());
+}
+
+#[test]
+fn a_list_with_neither_ids_nor_none_is_refused_and_so_is_one_with_both() {
+    let list = |ids: &[&str], none| {
+        Some(pb::IdList { ids: ids.iter().map(|id| (*id).to_owned()).collect(), none })
+    };
+    for (list, field) in [(list(&[], false), "assignees"), (list(&["kim"], true), "assignees.none")]
+    {
+        let wrong = pb::Resource { assignees: list, ..pb::Resource::default() };
+        let found = resource(wrong).unwrap_err();
+        let [Violation { field: named, problem: Problem::Invalid(what) }] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(*named, format!("items[3].resource.{field}"));
+        assert!(what.contains("none") && what.contains("unset"), "{what}");
+    }
 }
 
 #[test]

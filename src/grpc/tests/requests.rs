@@ -183,7 +183,7 @@ async fn items_of_a_batch_fail_one_by_one() {
     };
     let mut incomplete = item("owner", "chat.view");
     incomplete.resource = Some(pb::Resource {
-        teams: Some(pb::IdList { ids: vec!["t".into(), String::new()] }),
+        teams: Some(vec!["t".into(), String::new()].into()),
         ..Default::default()
     });
     let items = vec![
@@ -228,7 +228,7 @@ async fn members_of_a_batch_fail_one_by_one_or_all_at_once() {
     tenant(&apis, "t", "qpien").await;
     let member = |id: &str, roles: &[&str]| pb::MemberUpsert {
         member_id: id.into(),
-        role_ids: Some(pb::IdList { ids: roles.iter().map(|id| (*id).to_owned()).collect() }),
+        role_ids: Some(roles.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>().into()),
         ..Default::default()
     };
     let mut strange = member("kim", &[]);

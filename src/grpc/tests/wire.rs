@@ -169,8 +169,7 @@ fn resource_of(
     id: impl Strategy<Value = String> + Clone + 'static,
 ) -> impl Strategy<Value = pb::Resource> {
     let ids = || {
-        let list = proptest::collection::vec(id.clone(), 0..4).prop_map(|ids| pb::IdList { ids });
-        proptest::option::of(list)
+        proptest::option::of(proptest::collection::vec(id.clone(), 0..4).prop_map(pb::IdList::from))
     };
     let creator = proptest::option::of(prop_oneof![Just(String::new()), id.clone()]);
     let own = prop_oneof![Just(String::new()), id.clone()];
@@ -251,7 +250,7 @@ proptest! {
     /// Few values, so that something comes of it.
     #[test]
     fn arbitrary_fields(bytes in proptest::collection::vec(
-        proptest::sample::select(vec![0x0a, 0x12, 0x1a, 0x22, 0x2a, 8, 0x30, 0x18, 0, 1, 2, 3, b'a', 0x80, 0xff]),
+        proptest::sample::select(vec![0x0a, 0x10, 0x12, 0x1a, 0x22, 0x2a, 8, 0x30, 0x18, 0, 1, 2, 3, b'a', 0x80, 0xff]),
         0..40,
     )) {
         agrees(&bytes);
@@ -393,12 +392,29 @@ fn what_is_unusual_is_not_judged() {
             String::new();
         assert!(wire::Check::read(&request.encode_to_vec()).is_none());
     }
-    let list = |count| pb::Resource {
-        teams: Some(pb::IdList { ids: vec!["t".into(); count] }),
-        ..Default::default()
-    };
+    let list =
+        |count| pb::Resource { teams: Some(vec!["t".into(); count].into()), ..Default::default() };
     assert!(wire::Resource::read(&list(1_000).encode_to_vec()).is_some());
     assert!(wire::Resource::read(&list(1_001).encode_to_vec()).is_none());
+    // Empty is said out loud, in one way.
+    for (what, list, is_read) in [
+        ("none", &[0x10, 1][..], true),
+        ("an id", &[0x0a, 1, b'a'], true),
+        ("nothing", &[], false),
+        ("none, which is false", &[0x10, 0], false),
+        ("none, in two bytes", &[0x10, 0x81, 0], false),
+        ("none, twice", &[0x10, 1, 0x10, 1], false),
+        ("none and an id", &[0x10, 1, 0x0a, 1, b'a'], false),
+        ("an id and none", &[0x0a, 1, b'a', 0x10, 1], false),
+        ("an id and none, which is false", &[0x0a, 1, b'a', 0x10, 0], false),
+        ("an unknown field", &[0x18, 1], false),
+    ] {
+        for field in [2, 3, 5] {
+            let resource = [&[field << 3 | 2, list.len() as u8], list].concat();
+            assert_eq!(wire::Resource::read(&resource).is_some(), is_read, "{what}");
+            agrees(&with(&[&[0x22, resource.len() as u8], &resource[..]].concat()));
+        }
+    }
 }
 
 /// The item of a stream: a question, and its client's own number for it.

@@ -175,7 +175,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A `Resource`. **Unset is not empty**, as everywhere.
+/// A `Resource`. **Absent is not empty, and empty is said out loud**, as everywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::grpc) struct Resource<'a> {
     /// Empty: it has none.
@@ -282,6 +282,9 @@ impl<'a> Consistency<'a> {
     }
 }
 
+/// An `IdList` of `none: true`: field 2, a number, 1.
+const NONE: &[u8] = &[2 << 3, 1];
+
 /// A message of nothing but texts, each of which has been looked at.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::grpc) struct Texts<'a>(&'a [u8]);
@@ -316,8 +319,14 @@ fn id(bytes: &[u8]) -> Option<&[u8]> {
     are_id(bytes).then_some(bytes)
 }
 
+/// An `IdList` with ids, or one that says `none` and nothing else. One with neither is refused, which
+/// is not for here to do.
 fn ids(message: &[u8]) -> Option<Texts<'_>> {
-    Texts::read(message, MAX_IDS, are_id)
+    match message {
+        [] => None,
+        NONE => Some(Texts(&[])),
+        some => Texts::read(some, MAX_IDS, are_id),
+    }
 }
 
 fn creator(bytes: &[u8]) -> Option<&[u8]> {

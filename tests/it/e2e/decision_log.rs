@@ -25,8 +25,8 @@ fn start(directory: &Path, more: &[&str]) -> Server {
 fn ticket(id: &str, team: &str) -> pb::Resource {
     pb::Resource {
         id: id.into(),
-        assignees: Some(pb::IdList { ids: vec![] }),
-        teams: Some(pb::IdList { ids: vec![team.into()] }),
+        assignees: Some(vec![].into()),
+        teams: Some(vec![team.into()].into()),
         ..Default::default()
     }
 }

@@ -53,7 +53,7 @@ fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
 }
 
 fn ids(ids: &[&str]) -> Option<pb::IdList> {
-    Some(pb::IdList { ids: texts(ids) })
+    Some(texts(ids).into())
 }
 
 #[tokio::test]

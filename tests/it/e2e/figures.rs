@@ -164,8 +164,8 @@ async fn bytes(admin: &mut PgConnection, clients: &Clients) {
     let before = sizes(admin).await;
     let upsert = |number: usize| pb::MemberUpsert {
         member_id: format!("8d2c4a{number:018x}"),
-        role_ids: Some(pb::IdList { ids: vec!["user".into()] }),
-        team_ids: Some(pb::IdList { ids: vec!["billing".into(), "technical".into()] }),
+        role_ids: Some(vec!["user".into()].into()),
+        team_ids: Some(vec!["billing".into(), "technical".into()].into()),
         ..Default::default()
     };
     let start = Instant::now();

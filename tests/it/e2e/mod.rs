@@ -10,6 +10,7 @@ mod delays;
 mod desk;
 mod differing;
 mod durability;
+mod empty_lists;
 mod every_rpc;
 mod faults;
 mod figures;

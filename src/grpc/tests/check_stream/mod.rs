@@ -277,13 +277,15 @@ pub(super) fn question(rng: &mut TestRng) -> (String, pb::CheckStreamItem) {
     let member_id = one_of(&["kim", "kim", "lee", "owner", "nobody", "", "a\n"]);
     let permission =
         one_of(&["ticket.block", "ticket.work", "ticket.delete", "account.manage", "no.such", ""]);
-    let mut list = || match one_of(&["unset", "none", "kim", "red", "both", "wrong"]).as_str() {
-        "unset" => None,
-        "none" => Some(pb::IdList::default()),
-        "both" => Some(pb::IdList { ids: vec!["red".into(), "kim".into()] }),
-        "wrong" => Some(pb::IdList { ids: vec!["kim".into(), String::new()] }),
-        id => Some(pb::IdList { ids: vec![id.into()] }),
-    };
+    let mut list =
+        || match one_of(&["unset", "none", "empty", "kim", "red", "both", "wrong"]).as_str() {
+            "unset" => None,
+            "none" => Some(vec![].into()),
+            "empty" => Some(pb::IdList::default()),
+            "both" => Some(vec!["red".into(), "kim".into()].into()),
+            "wrong" => Some(vec!["kim".into(), String::new()].into()),
+            id => Some(vec![id.into()].into()),
+        };
     let (assignees, teams) = (list(), list());
     let resource = match rng.next_u32() % 3 {
         0 => None,

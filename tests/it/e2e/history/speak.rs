@@ -233,7 +233,7 @@ fn spoken(grants: &[Grant]) -> Vec<pb::Grant> {
 }
 
 fn spoken_resource(resource: &Resource) -> pb::Resource {
-    let list = |ids: &Vec<String>| pb::IdList { ids: ids.clone() };
+    let list = |ids: &Vec<String>| pb::IdList::from(ids.clone());
     pb::Resource {
         id: String::new(),
         assignees: resource.assignees.as_ref().map(list),

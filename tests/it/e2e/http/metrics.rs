@@ -29,8 +29,8 @@ fn item(member: &str, permission: &str) -> pb::CheckItem {
 fn ticket(id: &str, team: &str) -> pb::Resource {
     pb::Resource {
         id: id.into(),
-        assignees: Some(pb::IdList { ids: vec![] }),
-        teams: Some(pb::IdList { ids: vec![team.into()] }),
+        assignees: Some(vec![].into()),
+        teams: Some(vec![team.into()].into()),
         ..Default::default()
     }
 }
