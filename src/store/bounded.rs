@@ -1,4 +1,5 @@
-//! Connections and transactions whose statements end, whatever the server does.
+//! Connections whose statements end, whatever the server does; [`Transaction`]s keep to the same
+//! bounds.
 //!
 //! The server has a statement timeout of its own, but a server that is stopped, or behind a network
 //! that drops everything, cannot keep to it. Whoever waits is told then, and the pool closes the
@@ -14,8 +15,9 @@ use sea_orm::{
 };
 
 use super::reach::Reach;
+use super::transaction::{Access, Transaction};
 
-/// A connection, pool or transaction, with an end to every statement.
+/// A pool, or the transaction that prepares a database, with an end to every statement.
 #[derive(Debug, Clone)]
 pub(super) struct Bounded<C> {
     inner: C,
@@ -33,8 +35,9 @@ pub(super) struct Bounds {
 
 /// A pool. Clones share it.
 pub(super) type Connections = Bounded<DatabaseConnection>;
-/// A transaction. Dropping it rolls it back.
-pub(super) type Transaction = Bounded<DatabaseTransaction>;
+/// The transaction that a database is prepared in while it is opened, as migrations want it. The
+/// pool is new then, and dropped if anything fails.
+pub(super) type Preparation = Bounded<DatabaseTransaction>;
 
 impl<C> Bounded<C> {
     /// Without bounds, a file: it answers, or says why not.
@@ -59,20 +62,23 @@ impl<C> Bounded<C> {
 }
 
 impl Connections {
-    pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
+    pub(super) async fn begin(&self, access: Access) -> Result<Transaction, DbErr> {
+        Transaction::begin(&self.inner, self.bounds.clone(), access).await
+    }
+
+    pub(super) async fn prepare(&self, options: TransactionOptions) -> Result<Preparation, DbErr> {
         let inner = bounded(self.bounds.as_ref(), self.inner.begin_with_options(options)).await?;
         Ok(Bounded { inner, bounds: self.bounds.clone() })
     }
 }
 
-impl Transaction {
-    /// After an error it may be committed all the same.
+impl Preparation {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         bounded(self.bounds.as_ref(), self.inner.commit()).await
     }
 }
 
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     bounds: Option<&Bounds>,
     statement: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, DbErr> {

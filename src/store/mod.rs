@@ -27,6 +27,7 @@ mod requests;
 mod rows;
 mod source;
 mod sql;
+mod transaction;
 mod turns;
 mod wake;
 mod write;

@@ -3,9 +3,9 @@
 
 use sea_orm::{EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
-use super::bounded::Transaction;
 use super::entity::{change, role, tenant};
 use super::rows::{ACTIVE, PURGED, count, from_json, stored};
+use super::transaction::Transaction;
 use super::{Change, StoreError};
 use crate::domain::ids::{RoleId, TenantId};
 use crate::domain::name::NameKey;

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use sea_orm::{
-    ConnectionTrait, DbBackend, EntityTrait, QuerySelect, SqliteTransactionMode, Statement,
-    TransactionOptions,
-};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QuerySelect, Statement};
 
-use super::bounded::{Connections, Transaction};
+use super::bounded::Connections;
 use super::chain::AuditKeys;
 use super::entity::tenant;
 use super::erase::unname;
+use super::transaction::{Access, Transaction};
 use super::turns::Turns;
 use super::wake::Waker;
 use super::{
@@ -132,7 +130,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Unavailable`]
     pub async fn read(&self) -> Result<ReadTx, StoreError> {
-        Ok(ReadTx { tx: self.inner.readers.begin(TransactionOptions::default()).await? })
+        Ok(ReadTx { tx: self.inner.readers.begin(Access::Read).await? })
     }
 
     /// Begins a change of one tenant, which may not exist yet, once every change of it that is
@@ -193,11 +191,6 @@ impl SqlStore {
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction, StoreError> {
-        let options = TransactionOptions {
-            // A transaction that reads first and writes later could find that it may not.
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        Ok(self.inner.writers.begin(options).await?)
+        Ok(self.inner.writers.begin(Access::Write).await?)
     }
 }

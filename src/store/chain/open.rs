@@ -14,7 +14,7 @@ use super::record::Checkpoint;
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::store::audit::append;
-use crate::store::bounded::Transaction;
+use crate::store::bounded::Preparation;
 use crate::store::entity::{audit, audit_head, meta, tenant};
 use crate::store::rows::count;
 use crate::store::{AuditEntry, OpenError, StoreError};
@@ -36,7 +36,7 @@ fn custom(error: &StoreError) -> DbErr {
 
 /// Finds the keys of a database, and enters a new one as the one that goes on.
 pub(in crate::store) async fn register(
-    tx: &Transaction,
+    tx: &Preparation,
     choice: &AuditKeyChoice,
     failed: &(dyn Fn(DbErr) -> OpenError + Sync),
 ) -> Result<AuditKeys, OpenError> {
@@ -73,7 +73,7 @@ pub(in crate::store) async fn register(
     Ok(AuditKeys { own, database, known })
 }
 
-async fn database_key(tx: &Transaction) -> Result<Option<AuditKey>, DbErr> {
+async fn database_key(tx: &Preparation) -> Result<Option<AuditKey>, DbErr> {
     let row = meta::Entity::find_by_id(meta::AUDIT_KEY).one(tx).await?;
     let key = row.and_then(|row| super::code::from_hex(&row.value));
     Ok(key.as_ref().map(AuditKey::new))
@@ -82,7 +82,7 @@ async fn database_key(tx: &Transaction) -> Result<Option<AuditKey>, DbErr> {
 /// Makes the events that were there before there were chains the beginning of one, in the order in
 /// which they were recorded. What was done to them before that, nobody can tell.
 pub(in crate::store) async fn adopt(
-    tx: &Transaction,
+    tx: &Preparation,
     choice: &AuditKeyChoice,
 ) -> Result<(), DbErr> {
     let key = match choice {
@@ -127,7 +127,7 @@ pub(in crate::store) async fn adopt(
 
 /// Says in the trail of each tenant that a backup was restored, at the revision that it has since.
 pub(in crate::store) async fn announce_restore(
-    tx: &Transaction,
+    tx: &Preparation,
     keys: &AuditKeys,
 ) -> Result<(), DbErr> {
     let tenants: Vec<(String, i64)> = tenant::Entity::find()
@@ -169,7 +169,7 @@ pub(super) fn own_entry(caller: &str, method: &str) -> AuditEntry {
     }
 }
 
-async fn adopt_trail(tx: &Transaction, key: &AuditKey, tenant: &TenantId) -> Result<(), DbErr> {
+async fn adopt_trail(tx: &Preparation, key: &AuditKey, tenant: &TenantId) -> Result<(), DbErr> {
     let mut chain = Chain::at(key, tenant, 0, GENESIS);
     loop {
         let rows = audit::Entity::find()

@@ -65,7 +65,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let failed = |error: DbErr| OpenError::from_server(&error);
     let (write, read) = (options.connections / 2, options.connections.div_ceil(2));
     let writers = session.connect(Access::Write, write).await.map_err(failed)?;
-    let tx = writers.begin(TransactionOptions::default()).await.map_err(failed)?;
+    let tx = writers.prepare(TransactionOptions::default()).await.map_err(failed)?;
     if options.migrate {
         // Waits as long as another program migrates, and then finds nothing to do.
         let alone = format!(
@@ -210,7 +210,9 @@ impl Session<'_> {
                     Box::pin(async move {
                         let tidy = connection.execute("BEGIN; ROLLBACK");
                         match tokio::time::timeout(TIDY_TIMEOUT, tidy).await {
-                            Ok(tidied) => tidied.map(|_| true),
+                            // Of the driver's own count nothing is expected, as nothing begins
+                            // by it.
+                            Ok(tidied) => tidied.map(|_| !connection.is_in_transaction()),
                             Err(_) => Err(sqlx::Error::PoolTimedOut),
                         }
                     })

@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, IntoActiveModel};
 
 use crate::store::OpenError;
-use crate::store::bounded::Transaction;
+use crate::store::bounded::Preparation;
 use crate::store::chain::{self, AuditKeys};
 use crate::store::entity::{change, meta, tenant};
 
@@ -20,7 +20,7 @@ const AUDIT_CHAIN: &str = "m0002_audit_chain";
 /// A schema that is newer than this program is fine as long as it says that programs as old as this
 /// one can still read it: while a new version is rolled out, both run.
 pub(super) async fn update(
-    tx: Transaction,
+    tx: Preparation,
     options: &OpenOptions,
     failed: &(dyn Fn(DbErr) -> OpenError + Sync),
 ) -> Result<AuditKeys, OpenError> {
@@ -60,7 +60,7 @@ pub(super) async fn update(
 
 /// What was after the backup is gone, so what anybody derived from it is void. The changes in the
 /// backup are numbered by the server that it was taken from: nobody may go on from them.
-async fn new_epoch(tx: &Transaction) -> Result<(), DbErr> {
+async fn new_epoch(tx: &Preparation) -> Result<(), DbErr> {
     change::Entity::delete_many().exec(tx.inner()).await?;
     let revision = Expr::col(tenant::Column::Revision).add(chain::REVISIONS_LOST);
     tenant::Entity::update_many()
@@ -80,11 +80,11 @@ async fn new_epoch(tx: &Transaction) -> Result<(), DbErr> {
     Ok(())
 }
 
-async fn value(tx: &Transaction, key: &str) -> Result<Option<String>, DbErr> {
+async fn value(tx: &Preparation, key: &str) -> Result<Option<String>, DbErr> {
     Ok(meta::Entity::find_by_id(key).one(tx).await?.map(|row| row.value))
 }
 
 /// The number of the schema that a program must know to work with this one.
-async fn oldest_reader(tx: &Transaction) -> Result<Option<usize>, DbErr> {
+async fn oldest_reader(tx: &Preparation) -> Result<Option<usize>, DbErr> {
     Ok(value(tx, meta::OLDEST_READER).await?.and_then(|number| number.parse().ok()))
 }

@@ -8,6 +8,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::{
     ConnectOptions, DbErr, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
 };
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
 use super::{OpenOptions, Opened, identity, schema};
 use crate::store::OpenError;
@@ -26,7 +27,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    let tx = writers.begin(alone).await.map_err(failed)?;
+    let tx = writers.prepare(alone).await.map_err(failed)?;
     let audit_keys = schema::update(tx, options, &failed).await?;
     let readers = connect(&file, options, Access::Read).await.map_err(failed)?;
     let identity = identity(&readers).await.map_err(failed)?;
@@ -120,6 +121,9 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
         .test_before_acquire(false)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
+        .map_sqlx_sqlite_pool_opts(|pool| {
+            pool.after_release(|connection, _| Box::pin(async { Ok(is_clean(connection).await) }))
+        })
         .map_sqlx_sqlite_opts(move |sqlite| {
             let sqlite = sqlite
                 .filename(&file)
@@ -136,6 +140,22 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
             }
         });
     Ok(Connections::new(SqlxSqliteConnector::connect(connect).await?, None))
+}
+
+/// Ends what the last user of a connection left open, and says whether the connection is outside of
+/// any transaction then. If not it is closed: the next user's commit would commit nothing, or its
+/// reads would be of the state that the old transaction saw.
+async fn is_clean(connection: &mut SqliteConnection) -> bool {
+    // BEGIN fails within a transaction, whoever began it and however.
+    let tidied = match connection.execute("BEGIN; ROLLBACK").await {
+        Ok(done) => Ok(done),
+        Err(_) => connection.execute("ROLLBACK").await,
+    };
+    if let Err(error) = &tidied {
+        tracing::warn!(%error, "a connection to the database file was left in doubt and is closed");
+    }
+    // Of the driver's own count nothing is expected, as nothing begins by it.
+    tidied.is_ok() && !connection.is_in_transaction()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod every_rpc;
 mod faults;
 mod figures;
 mod fleet;
+mod full_disk;
 mod history;
 mod http;
 mod limits;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rolegate::domain::Timestamp;
 use rolegate::domain::ids::TenantId;
+use rolegate::domain::role::CustomRole;
 use rolegate::store::{
     AuditFilter, Change, ChangeListener, MemberFilter, SqlStore, StoreError, Touched,
 };
@@ -222,4 +223,22 @@ pub(super) async fn a_change_of_no_tenant_is_refused(store: &SqlStore) {
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     let tx = store.read().await.unwrap();
     assert_eq!(tx.changes(&nowhere, 0, 9).await.unwrap(), []);
+}
+
+/// PostgreSQL answers the COMMIT of such a transaction with success, and rolls back.
+pub(super) async fn a_change_of_which_a_statement_failed_is_not_committed(store: &SqlStore) {
+    let tenant = make_tenant(store, "acme").await;
+    let tx = store.write(&tenant).await.unwrap();
+    tx.put_role(&role("taken")).await.unwrap();
+    assert_eq!(commit(tx).await, 2);
+    let tx = store.write(&tenant).await.unwrap();
+    tx.put_members(&[member("kim", &[], &[])]).await.unwrap();
+    let same_name = CustomRole { id: role_ids(&["other"]).remove(0), ..role("taken") };
+    let put = tx.put_role(&same_name).await;
+    assert!(matches!(put, Err(StoreError::Conflict)), "{put:?}");
+    let committed = tx.commit_unchanged().await;
+    assert!(matches!(committed, Err(StoreError::Unavailable(_))), "{committed:?}");
+    assert_eq!(revision(store, &tenant).await, 2);
+    // The connection is as good as before.
+    assert_eq!(commit(store.write(&tenant).await.unwrap()).await, 3);
 }

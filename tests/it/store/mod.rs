@@ -80,6 +80,7 @@ macro_rules! suite {
                     a_reader_sees_one_state, the_listener_is_told_once,
                     whoever_goes_away_does_not_keep_it_from_being_told, changes_match_commits,
                     old_changes_are_trimmed, a_change_of_no_tenant_is_refused,
+                    a_change_of_which_a_statement_failed_is_not_committed,
                 }
                 requests {
                     are_remembered_until_they_expire, are_remembered_by_all_of_their_key,

@@ -273,6 +273,8 @@ async fn no_secret_is_said() {
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
+    // Other tests have come by most places, and nobody listened.
+    tracing::callsite::rebuild_interest_cache();
     let place = format!("127.0.0.1:{}/{database}", cluster.port());
     let from_file = OpenOptions {
         password: Some(postgres::LOCKED_PASSWORD.to_owned()),
