@@ -12,7 +12,9 @@
 //! - [`grpc`]: the front: messages in, messages out.
 //! - [`http`]: the front for operators: health, metrics, version.
 //! - [`server`]: where everything is put together.
+//! - [`files`]: small files, read without waiting for ever; of use to all.
 pub mod domain;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod server;

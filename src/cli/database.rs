@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use rolegate::files;
 use rolegate::store::{AuditKey, AuditKeyChoice, OpenOptions};
 
 use super::Failure;
@@ -123,9 +124,7 @@ impl DatabaseArgs {
 
 /// The audit key in a file.
 pub(super) fn read_audit_key(file: &Path) -> Result<AuditKey, Failure> {
-    let content = std::fs::read(file).map_err(|error| {
-        format!("the audit key file {} cannot be read: {error}", file.display())
-    })?;
+    let content = files::read(file).map_err(|error| format!("the audit key file {error}"))?;
     AuditKey::from_file(&content)
         .map_err(|bad| format!("the audit key in {} is too short: {bad}", file.display()).into())
 }

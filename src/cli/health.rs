@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rolegate::files;
 use rolegate::server::client_config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -54,8 +55,7 @@ impl ClientTlsArgs {
         address: SocketAddr,
     ) -> Result<Option<(TlsConnector, ServerName<'static>)>, Failure> {
         let Some(file) = self.tls_ca else { return Ok(None) };
-        let pem = std::fs::read(&file)
-            .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+        let pem = files::read(&file)?;
         let config = client_config(Some(&pem), &file.display().to_string())?;
         let name = match self.tls_name {
             Some(name) => ServerName::try_from(name)

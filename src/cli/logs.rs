@@ -9,6 +9,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
+use super::log_fields::QuotedFields;
+
 /// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
@@ -41,7 +43,10 @@ impl LogArgs {
             fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let registry = tracing_subscriber::registry();
         match self.log_format {
-            LogFormat::Text => registry.with(layer.with_target(false).with_filter(filter)).init(),
+            LogFormat::Text => {
+                let layer = layer.with_target(false).fmt_fields(QuotedFields);
+                registry.with(layer.with_filter(filter)).init();
+            }
             LogFormat::Json => {
                 registry.with(layer.json().flatten_event(true).with_filter(filter)).init();
             }

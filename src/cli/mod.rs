@@ -6,12 +6,14 @@ mod database;
 mod dev_certs;
 mod health;
 mod limits;
+mod log_fields;
 mod logs;
 mod migrate;
 mod serve;
 mod token;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +48,9 @@ enum Command {
     Catalog(catalog::CatalogCommand),
 }
 
+/// Time that threads which block get to end, when everything else has ended.
+const BLOCKED_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What a command ends with when it does not work: the message for whoever typed it.
 type Failure = Box<dyn std::error::Error>;
 
@@ -69,6 +74,8 @@ pub(crate) fn main() -> ExitCode {
         }
         .map(|()| ExitCode::SUCCESS)
     });
+    // Not to wait for a thread that reads from a file system that hangs.
+    runtime.shutdown_timeout(BLOCKED_TIMEOUT);
     ended.unwrap_or_else(|error: Failure| fail(&error.to_string()))
 }
 

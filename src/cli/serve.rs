@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use rolegate::files;
 use rolegate::server::{self, CatalogFile, Config, DecisionLogConfig, Listeners, TlsFiles};
 use rolegate::service::warm_up::WarmUp;
 use rolegate::service::watch::WatchLimits;
@@ -231,9 +232,8 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> 
 }
 
 /// Reads a catalog file; what is in it is looked at later.
-pub(super) fn read_catalog(path: &PathBuf) -> Result<CatalogFile, Failure> {
-    let source = std::fs::read_to_string(path)
-        .map_err(|error| format!("the catalog {} cannot be read: {error}", path.display()))?;
+pub(super) fn read_catalog(path: &Path) -> Result<CatalogFile, Failure> {
+    let source = files::read_text(path).map_err(|error| format!("the catalog {error}"))?;
     Ok(CatalogFile { origin: path.display().to_string(), source })
 }
 

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::jwks;
 use super::reload::{AllReloads, Contents, Watched};
+use crate::files;
 use crate::service::allowance::RateLimit;
 use crate::service::authentication::{Authenticator, CallersFile, KeySet, KeySource, KeyStore};
 
@@ -37,6 +38,7 @@ impl CallersWatch {
         let (file, contents) = Watched::new(vec![path.to_owned()]).await;
         let callers = parse(path, contents)?.limited(limit);
         tracing::info!(callers = callers.len(), "callers");
+        warn_if_others_may_write(path);
         let takes_certificates = callers.takes_certificates();
         let mut watch = CallersWatch {
             path: path.to_owned(),
@@ -52,6 +54,7 @@ impl CallersWatch {
         let stores = watch.authenticator.key_stores();
         watch.key_files = key_files(path, &stores).await?;
         watch.ask_urls(&stores);
+        watch.note_looks();
         Ok(watch)
     }
 
@@ -82,6 +85,17 @@ impl CallersWatch {
                 self.reloads.keys.ended("a key set", ended);
             }
         }
+        self.note_looks();
+    }
+
+    fn note_looks(&self) {
+        if self.file.could_be_read() {
+            self.reloads.callers.looked();
+        }
+        let mut key_files = self.key_files.values().map(|(file, _)| file);
+        if !self.key_files.is_empty() && key_files.all(Watched::could_be_read) {
+            self.reloads.keys.looked();
+        }
     }
 
     async fn replace(&mut self, contents: Contents) -> Result<(), String> {
@@ -92,6 +106,7 @@ impl CallersWatch {
         self.authenticator.replace(callers, &stores);
         self.key_files = key_files;
         self.ask_urls(&stores);
+        warn_if_others_may_write(&self.path);
         Ok(())
     }
 
@@ -109,8 +124,24 @@ impl CallersWatch {
     }
 }
 
+fn warn_if_others_may_write(path: &Path) {
+    if files::others_may_write(path) {
+        tracing::warn!(
+            file = %path.display(),
+            "every user of this machine may write the callers file or its directory, and so say who \
+             may call: take that right away (chmod o-w)"
+        );
+    }
+}
+
+/// Content of the only file.
+fn only(contents: Contents) -> Result<Vec<u8>, String> {
+    let contents = contents.map_err(|error| error.to_string())?;
+    Ok(contents.into_iter().next().unwrap_or_default())
+}
+
 fn parse(path: &Path, contents: Contents) -> Result<CallersFile, String> {
-    let bytes = contents?.into_iter().next().unwrap_or_default();
+    let bytes = only(contents)?;
     let path = path.display();
     let text = String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8"))?;
     CallersFile::parse(&text).map_err(|problems| format!("{path} has mistakes:\n{problems}"))
@@ -139,7 +170,7 @@ async fn key_files(
 }
 
 fn key_set(path: &Path, contents: Contents) -> Result<KeySet, String> {
-    let bytes = contents?.into_iter().next().unwrap_or_default();
+    let bytes = only(contents)?;
     KeySet::parse(&bytes).map_err(|why| format!("{} {why}", path.display()))
 }
 

@@ -84,7 +84,7 @@ async fn connect(name: &str, port: u16, secure: bool) -> Result<TcpStream, Strin
 
 async fn client_config(authorities: Option<&Path>) -> Result<ClientConfig, String> {
     let pem = match authorities {
-        Some(path) => Some(reload::read(path).await?),
+        Some(path) => Some(reload::read(path).await.map_err(|error| error.to_string())?),
         None => None,
     };
     tls::client_config(pem.as_deref(), "jwks_ca_file")

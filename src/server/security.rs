@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use super::callers::CallersWatch;
-use super::reload::{self, AllReloads, Watched};
+use super::reload::{self, AllReloads, Contents, Watched};
 use super::tls::Tls;
 use crate::http::AdminTls;
 use crate::service::authentication::Authenticator;
@@ -85,11 +85,14 @@ impl Security {
             None => None,
             Some(files) => {
                 let (watched, contents) = Watched::new(files.paths()).await;
-                let tls = contents.and_then(|contents| Tls::new(&contents));
+                let tls = tls_of(contents, Tls::new);
                 Some((watched, Arc::new(tls.map_err(SecurityError::Tls)?)))
             }
         };
         let reloads = Arc::new(AllReloads::default());
+        if tls.is_some() {
+            reloads.certificates.looked();
+        }
         let callers = match &config.callers {
             None => None,
             Some(path) => {
@@ -146,8 +149,11 @@ impl Security {
             tokio::time::sleep(reload::INTERVAL).await;
             if let Some((files, tls)) = &mut self.tls {
                 if let Some(contents) = files.changed().await {
-                    let ended = contents.and_then(|contents| tls.replace(&contents));
+                    let ended = tls_of(contents, |contents| tls.replace(contents));
                     self.reloads.certificates.ended("the certificates", ended);
+                }
+                if files.could_be_read() {
+                    self.reloads.certificates.looked();
                 }
                 if looked.elapsed() >= CERTIFICATES_INTERVAL {
                     looked = Instant::now();
@@ -159,4 +165,12 @@ impl Security {
             }
         }
     }
+}
+
+/// Makes something of the files' contents, where they could be read.
+fn tls_of<T>(
+    contents: Contents,
+    make: impl FnOnce(&[Vec<u8>]) -> Result<T, String>,
+) -> Result<T, String> {
+    make(&contents.map_err(|error| error.to_string())?)
 }

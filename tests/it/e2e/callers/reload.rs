@@ -93,3 +93,42 @@ async fn another_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let new = connect(&server.address, &next.pem, None).await.unwrap();
     check(&new, Some("t")).await.unwrap();
 }
+
+/// Opening or reading a FIFO does not end, and neither does it on a network mount that hangs.
+#[tokio::test]
+async fn a_file_that_would_block_does_not_end_reloading() {
+    let place = Place::new(&caller("chat", "first", "check"));
+    let server = place.start(&[]);
+    let channel = place.connect(&server, None).await.unwrap();
+    check(&channel, Some("first")).await.unwrap();
+
+    let file = place.path().join("callers.toml");
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    eventually("noticing", async || metric(&server, FAILING).await == Some(1.0)).await;
+    let age = "rolegate_reload_age_seconds{what=\"callers\"}";
+    eventually("the age", async || metric(&server, age).await > Some(3.0)).await;
+    let certificates = "rolegate_reload_age_seconds{what=\"certificates\"}";
+    assert!(metric(&server, certificates).await < Some(60.0), "certificates are looked at");
+    check(&channel, Some("first")).await.unwrap();
+
+    // Put back without the token.
+    std::fs::remove_file(&file).unwrap();
+    place.write("callers.toml", &caller("chat", "second", "check"));
+    eventually("the change", async || check(&channel, Some("second")).await.is_ok()).await;
+    is_nobody(check(&channel, Some("first")).await);
+    assert_eq!(metric(&server, FAILING).await, Some(0.0));
+    eventually("looking", async || metric(&server, age).await <= Some(2.0)).await;
+}
+
+#[tokio::test]
+async fn a_callers_file_that_anybody_may_write_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new(&caller("chat", "first", "check"));
+    let file = place.path().join("callers.toml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let server = place.start(&[]);
+    let warned = async || server.log().contains("may write the callers file");
+    eventually("the warning", warned).await;
+}
