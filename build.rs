@@ -19,8 +19,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Reflection serves the very descriptors that the code is generated from.
     let encoded = protox::prost::Message::encode_to_vec(&descriptors);
     std::fs::write(Path::new(&out).join("rolegate.v1.bin"), encoded)?;
+    // The codec measures a request by the name of its type before it decodes it.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     // Maps in order, so that the same message always has the same bytes.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .codec_path("crate::grpc::codec::MeasuredCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use rolegate::server::ServeLimits;
 /// What connections and calls may take.
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
-    /// How many connections there may be. More are closed as soon as they come.
+    /// How many connections there may be. A new one takes the place of one on which no caller has
+    /// called; without one, it is closed as soon as it comes.
     #[arg(long, env = "ROLEGATE_MAX_CONNECTIONS", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
     /// How many of them from one address, or one /64 of IPv6. Behind a proxy or a mesh all come from
@@ -22,8 +23,9 @@ pub(super) struct LimitArgs {
     /// that are answered at once. More are refused with SERVER_OVERLOADED.
     #[arg(long, env = "ROLEGATE_MAX_CALLS", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_calls: u32,
-    /// What the request messages under way may take together, in MiB; at least one of
-    /// --max-message-kib. What is beyond it is refused with SERVER_OVERLOADED.
+    /// What the request messages under way may take together, as they come and decoded, with the answers
+    /// that are not taken yet, in MiB; at least one of --max-message-kib. What is beyond it is refused
+    /// with SERVER_OVERLOADED.
     #[arg(long, env = "ROLEGATE_MAX_CALLS_MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_calls_mib: u32,
     /// How much of --max-calls, of --max-calls-mib and of the 4,096 CheckStreams one caller of the

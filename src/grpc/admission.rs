@@ -3,8 +3,9 @@
 //! everybody late, and hold memory meanwhile.
 //!
 //! It stands behind authentication, so that strangers take no place of callers, and so that one caller
-//! takes its share at most.
+//! takes its share at most. Health, which is all that strangers get, is answered before any of this.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,10 +24,6 @@ use super::status::refuse;
 use crate::service::caller::Caller;
 use crate::service::under_way::{Count, UnderWay};
 
-/// How many health probes there may be, streams of them included. They need no credential, so they
-/// have a room of their own.
-const PROBES: usize = 1_000;
-const HEALTH: &str = "/grpc.health.v1.Health/";
 /// How many CheckStreams there may be. Each lasts as long as its client wants, so they have a room of
 /// their own too; what they have in hand counts among the bytes.
 const STREAMS: usize = 4_096;
@@ -48,7 +45,6 @@ pub struct RoomLimits {
 #[derive(Debug)]
 pub struct Room {
     calls: Limited,
-    probes: Limited,
     streams: Limited,
     bytes: Arc<Limited>,
 }
@@ -104,9 +100,21 @@ impl Limited {
 
 /// Whose limit it is.
 #[derive(Debug, Clone, Copy)]
-enum Whose {
+pub enum Whose {
+    /// Of all together.
     Server,
+    /// Of one caller among others.
     Caller,
+    /// Of one address.
+    Address,
+    /// Of one connection.
+    Connection,
+}
+
+/// What is said where there is no room for a call.
+#[must_use]
+pub fn overloaded(what: &'static str, limit: usize, whose: Whose) -> Status {
+    refused(what, limit, whose, false)
 }
 
 /// There is no room.
@@ -120,20 +128,28 @@ impl Full<'_> {
     /// What is said of it to who wanted to begin something, or to go on with it.
     fn said(&self, goes_on: bool) -> Status {
         let Full { of: Limited { what, .. }, limit, whose } = self;
-        let (whose, who) = match whose {
-            Whose::Server => ("server", "The server has as much under way as it takes"),
-            Whose::Caller => ("caller", "This caller has as much under way as one caller may have"),
-        };
-        let so = if goes_on {
-            "so this stream ends. What was answered on it stands; ask the rest again"
-        } else {
-            "so this call was not begun. Try again"
-        };
-        let message = format!("{who} ({limit} {what}), {so} in a second, or on another replica.");
-        let metadata =
-            [("what", (*what).to_owned()), ("limit", limit.to_string()), ("of", whose.to_owned())];
-        refuse(ErrorReason::ServerOverloaded, &message, &metadata)
+        refused(what, *limit, *whose, goes_on)
     }
+}
+
+fn refused(what: &'static str, limit: usize, whose: Whose, goes_on: bool) -> Status {
+    let (whose, who) = match whose {
+        Whose::Server => ("server", "The server has as much under way as it takes"),
+        Whose::Caller => ("caller", "This caller has as much under way as one caller may have"),
+        Whose::Address => ("address", "This address has as much under way as one address may have"),
+        Whose::Connection => {
+            ("connection", "This connection has as much under way as one connection may have")
+        }
+    };
+    let so = if goes_on {
+        "so this stream ends. What was answered on it stands; ask the rest again"
+    } else {
+        "so this call was not begun. Try again"
+    };
+    let message = format!("{who} ({limit} {what}), {so} in a second, or on another replica.");
+    let metadata =
+        [("what", what.to_owned()), ("limit", limit.to_string()), ("of", whose.to_owned())];
+    refuse(ErrorReason::ServerOverloaded, &message, &metadata)
 }
 
 impl Room {
@@ -144,7 +160,6 @@ impl Room {
         let share = |limit: usize| limit.saturating_mul(percent) / 100;
         Room {
             calls: Limited::new("calls", calls, share(calls).max(1)),
-            probes: Limited::new("probes", PROBES, PROBES),
             streams: Limited::new("streams", STREAMS, share(STREAMS).max(1)),
             bytes: Arc::new(Limited::new("bytes", bytes, share(bytes).max(message_bytes))),
         }
@@ -152,7 +167,7 @@ impl Room {
 
     /// How often something was refused: what, whose limit that was, and how often.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        let all = [&self.calls, &self.probes, &self.streams, &*self.bytes];
+        let all = [&self.calls, &self.streams, &*self.bytes];
         all.into_iter().flat_map(|one| {
             let of_server = one.refused.load(Ordering::Relaxed);
             let of_caller = one.refused_to_one.load(Ordering::Relaxed);
@@ -175,7 +190,6 @@ impl Room {
         let (kind, of_caller) = match path {
             WATCH => return Ok(None),
             CHECK_STREAM => (Kind::Stream, caller.map(|caller| &caller.streams)),
-            _ if path.starts_with(HEALTH) => (Kind::Probe, None),
             _ => (Kind::Call, caller.map(|caller| &caller.calls)),
         };
         self.kind(kind).add(1, of_caller).map_err(|full| full.said(false))?;
@@ -185,7 +199,6 @@ impl Room {
     fn kind(&self, kind: Kind) -> &Limited {
         match kind {
             Kind::Call => &self.calls,
-            Kind::Probe => &self.probes,
             Kind::Stream => &self.streams,
         }
     }
@@ -195,7 +208,6 @@ impl Room {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Call,
-    Probe,
     Stream,
 }
 
@@ -277,7 +289,7 @@ where
                 }
                 let request = request.map(|inner| Body::new(Counted { inner, used: counted }));
                 let inner = self.inner.call(request);
-                Admitted::Called { inner, held: Some(Hold { _place: place, _used: used }) }
+                Admitted::Called { inner, held: Some(Hold { _place: place, used }) }
             }
             Err(status) => Admitted::Refused(Box::new(status)),
         }
@@ -307,7 +319,10 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Admitted::Called { inner, held } => {
-                let answer = ready!(Pin::new(inner).poll(context));
+                let decoding = Decoding::of(held.as_ref());
+                let answer = Pin::new(inner).poll(context);
+                drop(decoding);
+                let answer = ready!(answer);
                 let hold = held.take();
                 Poll::Ready(
                     answer.map(|response| response.map(|inner| Held { inner, _hold: hold })),
@@ -321,11 +336,42 @@ where
     }
 }
 
+thread_local! {
+    /// What the call that this thread works on has of the room. A decoder sees nothing but bytes, so it
+    /// finds the call here.
+    static CALL: RefCell<Option<Arc<Used>>> = const { RefCell::new(None) };
+}
+
+/// What is decoded on this thread belongs to one call, until it is dropped.
+struct Decoding;
+
+impl Decoding {
+    fn of(hold: Option<&Hold>) -> Self {
+        CALL.set(hold.map(|hold| Arc::clone(&hold.used)));
+        Decoding
+    }
+}
+
+impl Drop for Decoding {
+    fn drop(&mut self) {
+        CALL.set(None);
+    }
+}
+
+/// So many bytes are held by the call that is worked on, until it ends, because its message is to be
+/// decoded. Nothing where there is no such call, as with a client.
+pub(super) fn hold_decoded(bytes: usize) -> Result<(), Status> {
+    match CALL.with_borrow(Clone::clone) {
+        Some(used) => used.take(bytes),
+        None => Ok(()),
+    }
+}
+
 /// A call's part of the room, until its answer is gone.
 #[derive(Debug)]
 pub struct Hold {
     _place: Option<Place>,
-    _used: Arc<Used>,
+    used: Arc<Used>,
 }
 
 /// The body of an answer, which keeps its call's place: what its client does not read is held too.

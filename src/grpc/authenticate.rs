@@ -69,7 +69,13 @@ where
         if takes == Some(Takes::Nothing) {
             return Authenticated::Called(self.inner.call(request));
         }
-        match recognize(&self.authenticator, &request) {
+        let mut request = request;
+        // Whoever brings a call here may have looked already.
+        let found = match request.extensions_mut().remove::<Recognized>() {
+            Some(known) => Ok(known),
+            None => recognize(&self.authenticator, &request),
+        };
+        match found {
             Ok(known) => match admit(&self.authenticator, known, takes, request) {
                 Ok(request) => Authenticated::Called(self.inner.call(request)),
                 Err(status) => Authenticated::Refused(Some(status.into_http())),
@@ -95,6 +101,9 @@ where
                     };
                     let method = if takes.is_some() { request.uri().path() } else { "unknown" };
                     authenticator.refusals().add(&why, method);
+                    if let Some(client) = request.extensions().get::<Arc<Client>>() {
+                        client.count_refused();
+                    }
                     Ok(unauthenticated().into_http())
                 }))
             }
@@ -141,7 +150,8 @@ fn admit<B>(
     Ok(request)
 }
 
-fn unauthenticated() -> Status {
+/// For a call of nobody that is known. The same for all of them.
+pub fn unauthenticated() -> Status {
     refuse(
         ErrorReason::CallerUnauthenticated,
         "The call does not prove who makes it. Prove it with a client certificate, or with one \

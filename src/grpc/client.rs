@@ -4,6 +4,7 @@
 //! Only what was recognized is remembered. Each connection remembers for itself, so no two of them
 //! ever wait for each other, and nobody gains by what somebody else has proven.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -19,6 +20,8 @@ pub struct Client {
     peer: Option<Arc<Peer>>,
     /// The newest first.
     proofs: Mutex<Vec<Remembered>>,
+    /// Calls of nobody that is known since the last one of a caller.
+    refused: AtomicU32,
 }
 
 /// A proof, and whose it was found to be.
@@ -38,7 +41,7 @@ impl Client {
     /// That the transport found to be this peer.
     #[must_use]
     pub fn new(peer: Option<Arc<Peer>>) -> Self {
-        Client { peer, proofs: Mutex::default() }
+        Client { peer, ..Client::default() }
     }
 
     /// What its certificate says, if it has one.
@@ -61,6 +64,7 @@ impl Client {
             is_same(known.authorization.as_ref(), authorization)
                 && known.recognized.holds(authenticator)
         })?;
+        self.refused.store(0, Ordering::Relaxed);
         Some(then(&known.recognized))
     }
 
@@ -80,6 +84,7 @@ impl Client {
         // Nothing is locked meanwhile: it may take long.
         let all = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
         let recognized = authenticator.recognize(self.peer.as_deref(), all)?;
+        self.refused.store(0, Ordering::Relaxed);
         if let Some(authorization) = single(headers) {
             let mut proofs = self.proofs();
             proofs.retain(|known| known.recognized.holds(authenticator));
@@ -88,6 +93,17 @@ impl Client {
             proofs.insert(0, Remembered { authorization, recognized: recognized.clone() });
         }
         Ok(recognized)
+    }
+
+    /// Counts a call that was refused because nobody known made it: how many that were in a row.
+    pub fn count_refused(&self) -> u32 {
+        self.refused.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// How many calls in a row were refused, as far as calls of callers had to be looked at in between.
+    #[must_use]
+    pub fn refused_in_a_row(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     #[inline]

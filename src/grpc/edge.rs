@@ -141,7 +141,7 @@ fn explained(bare: &Status, limits: EdgeLimits) -> Option<Status> {
 }
 
 /// For a message of more bytes than this.
-pub(super) fn too_large(limit: usize) -> Status {
+pub fn too_large(limit: usize) -> Status {
     refuse(
         ErrorReason::MessageTooLarge,
         &format!(
@@ -175,7 +175,7 @@ fn is_about_the_message(said: &str) -> bool {
 }
 
 /// For a message that is none.
-pub(super) fn malformed(code: Code, said: &str) -> Status {
+pub fn malformed(code: Code, said: &str) -> Status {
     let message = format!(
         "The message is not what the method takes. Compare the client's version of the API with \
          the server's. ({})",
@@ -184,7 +184,8 @@ pub(super) fn malformed(code: Code, said: &str) -> Status {
     refuse_as(code, ErrorReason::MalformedMessage, &message)
 }
 
-fn timed_out(time: Duration) -> Status {
+/// For a call that took longer than it may.
+pub fn timed_out(time: Duration) -> Status {
     let message = format!(
         "The call took longer than it may, {time:?}, and was given up. A write may have been made: \
          repeat it with the same request_id."

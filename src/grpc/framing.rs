@@ -2,7 +2,7 @@
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 /// Whether it is compressed, and its length, stand before every message.
-pub(super) const HEADER: usize = 1 + 4;
+pub const HEADER: usize = 1 + 4;
 
 /// The one message that these bytes are, if it is whole and not compressed.
 pub(super) fn only(bytes: &[u8]) -> Option<&[u8]> {

@@ -8,7 +8,8 @@
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`authenticate`] finds out who calls, [`client`] remembers it for a connection, and [`access`] has
 //!   what each method takes of its caller.
-//! - [`admission`] limits how much is under way.
+//! - [`admission`] limits how much is under way; [`health`] answers probes, which take nothing of that.
+//! - [`codec`] decodes what was measured and found to have room.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
 
@@ -22,9 +23,11 @@ mod authz_show;
 mod bulk;
 mod check_stream;
 pub mod client;
+pub mod codec;
 pub mod edge;
 mod fields;
-mod framing;
+pub mod framing;
+pub mod health;
 pub mod hot;
 mod item_error;
 mod members;

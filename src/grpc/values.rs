@@ -14,6 +14,8 @@ use crate::service::token::Consistency;
 pub(super) const MAX_RESOURCE_ID_BYTES: usize = 512;
 /// The most ids in one list that may be unset: of a resource, and of a member in a batch.
 pub(super) const MAX_IDS: usize = 1_000;
+/// The most fields that an update names.
+pub(super) const MAX_FIELD_MASK_PATHS: usize = 100;
 
 const EMPTY_LIST: &str = "is an empty list, as clients send it also for a list whose shape or name \
     they got wrong. Send {\"ids\": [...]} to name some, {\"none\": true} to say that there is none, or \

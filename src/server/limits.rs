@@ -1,6 +1,6 @@
 //! What connections and calls may take, and who is let in to a listener.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::strangers::{Ending, Ends, ProbeRefusals, Probes, Why};
 use crate::grpc::admission::RoomLimits;
 use crate::service::allowance::RateLimit;
+use crate::service::under_way::Count;
 
 /// What stands before a message on its way, at most, in bytes.
 const FRAMING: usize = 1 << 10;
@@ -18,6 +20,9 @@ const HANDSHAKES: usize = 256;
 /// How many of them of one address, or one /64 of IPv6: else whoever begins many and says nothing
 /// would take the turns of all others.
 const HANDSHAKES_PER_ADDRESS: usize = 32;
+/// How many connections may be there besides those that have a place, because they were asked to make
+/// room and have not gone yet.
+const MAX_DISPLACED: usize = 64;
 
 /// What connections and calls may take. The command line documents each.
 #[derive(Debug, Clone, Copy)]
@@ -83,16 +88,25 @@ pub(super) struct Door {
     limit_per_address: usize,
     inside: Mutex<Inside>,
     handshakes: Arc<Semaphore>,
+    /// Of all connections.
+    probes: Count,
     pub(super) too_many: AtomicU64,
     pub(super) too_many_of_address: AtomicU64,
     /// Of connections that never began to speak HTTP/2.
     pub(super) silent: AtomicU64,
+    pub(super) ends: Arc<Ends>,
+    pub(super) probes_refused: Arc<ProbeRefusals>,
 }
 
 #[derive(Debug, Default)]
 struct Inside {
+    /// Without those that were asked to make room.
     all: usize,
+    /// How many of these there still are.
+    displaced: usize,
     by_address: HashMap<IpAddr, Here>,
+    /// Counts connections, so that older ones have lower numbers.
+    next: u64,
 }
 
 /// Of one address.
@@ -100,11 +114,45 @@ struct Inside {
 struct Here {
     connections: usize,
     handshakes: Arc<Semaphore>,
+    probes: Count,
+    /// Those on which no caller has called, the oldest first.
+    strangers: BTreeMap<u64, Arc<Ending>>,
 }
 
 impl Default for Here {
     fn default() -> Self {
-        Here { connections: 0, handshakes: Arc::new(Semaphore::new(HANDSHAKES_PER_ADDRESS)) }
+        Here {
+            connections: 0,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_PER_ADDRESS)),
+            probes: Count::default(),
+            strangers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Inside {
+    /// Ends the oldest connection of no caller from this address, and makes its place free; `false`:
+    /// there is none.
+    fn displace(&mut self, network: IpAddr) -> bool {
+        if self.displaced >= MAX_DISPLACED {
+            return false;
+        }
+        let Some(here) = self.by_address.get_mut(&network) else { return false };
+        while let Some((_, ending)) = here.strangers.pop_first() {
+            if ending.ask(Why::Displaced) {
+                here.connections = here.connections.saturating_sub(1);
+                self.all = self.all.saturating_sub(1);
+                self.displaced += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The address that has the most connections of no caller.
+    fn strangest(&self) -> Option<IpAddr> {
+        let most = self.by_address.iter().max_by_key(|(_, here)| here.strangers.len());
+        most.map(|(network, _)| *network)
     }
 }
 
@@ -115,35 +163,52 @@ impl Door {
             limit_per_address: limits.connections_per_address,
             inside: Mutex::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            probes: Count::default(),
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
             silent: AtomicU64::new(0),
+            ends: Arc::default(),
+            probes_refused: Arc::default(),
         })
     }
 
     /// How many connections there are.
     pub(super) fn open(&self) -> u64 {
-        self.inside().all as u64
+        let inside = self.inside();
+        (inside.all + inside.displaced) as u64
     }
 
-    /// A place for a connection from there, if there is one.
+    /// A place for a connection from there, if there is one. Where all are taken, one that no caller
+    /// has called on makes room: else whoever opens many and proves nothing would keep callers out.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let network = network(address);
         let mut inside = self.inside();
-        if inside.all >= self.limit {
-            self.too_many.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        let here = inside.by_address.entry(network).or_default();
-        if here.connections >= self.limit_per_address {
+        let here = inside.by_address.get(&network).map_or(0, |here| here.connections);
+        if here >= self.limit_per_address && !inside.displace(network) {
             self.too_many_of_address.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        here.connections += 1;
-        let handshakes = Arc::clone(&here.handshakes);
+        if inside.all >= self.limit {
+            // From where there are the most of them.
+            let displaced = inside.strangest().is_some_and(|network| inside.displace(network));
+            if !displaced {
+                self.too_many.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+        }
         inside.all += 1;
+        inside.next += 1;
+        let number = inside.next;
+        let ending = Ending::new(&self.ends);
+        let here = inside.by_address.entry(network).or_default();
+        here.connections += 1;
+        here.strangers.insert(number, Arc::clone(&ending));
+        let handshakes = Arc::clone(&here.handshakes);
+        let of_address = here.probes.clone();
         drop(inside);
-        Some(Place { door: Arc::clone(self), network, handshakes })
+        let refused = Arc::clone(&self.probes_refused);
+        let probes = Probes::new(of_address, self.probes.clone(), refused);
+        Some(Place { door: Arc::clone(self), network, number, handshakes, ending, probes })
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -156,8 +221,12 @@ impl Door {
 pub(super) struct Place {
     pub(super) door: Arc<Door>,
     network: IpAddr,
+    number: u64,
     /// Of its address.
     handshakes: Arc<Semaphore>,
+    /// Ends the connection before its time.
+    pub(super) ending: Arc<Ending>,
+    pub(super) probes: Arc<Probes>,
 }
 
 impl Place {
@@ -171,6 +240,21 @@ impl Place {
         }
         Turn { _turn: turn }
     }
+
+    /// Whether no caller has called on it.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        let inside = self.door.inside();
+        let here = inside.by_address.get(&self.network);
+        here.is_some_and(|here| here.strangers.contains_key(&self.number))
+    }
+
+    /// A caller has called on it: from now on it makes room for nobody.
+    pub(super) fn is_of_a_caller(&self) {
+        let mut inside = self.door.inside();
+        if let Some(here) = inside.by_address.get_mut(&self.network) {
+            here.strangers.remove(&self.number);
+        }
+    }
 }
 
 /// A handshake's turn, until it is dropped.
@@ -182,12 +266,18 @@ pub(super) struct Turn {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.door.inside();
-        inside.all = inside.all.saturating_sub(1);
-        let left = inside.by_address.get_mut(&self.network).map(|here| {
-            here.connections = here.connections.saturating_sub(1);
-            here.connections
-        });
-        if left == Some(0) {
+        if self.ending.reason() == Some(Why::Displaced) {
+            // It does not count any more where it came from.
+            inside.displaced = inside.displaced.saturating_sub(1);
+        } else {
+            inside.all = inside.all.saturating_sub(1);
+            if let Some(here) = inside.by_address.get_mut(&self.network) {
+                here.connections = here.connections.saturating_sub(1);
+                here.strangers.remove(&self.number);
+            }
+        }
+        let is_left = |here: &Here| here.connections == 0;
+        if inside.by_address.get(&self.network).is_some_and(is_left) {
             inside.by_address.remove(&self.network);
         }
     }
@@ -210,7 +300,10 @@ mod tests {
         let limits =
             ServeLimits { connections: 3, connections_per_address: 2, ..ServeLimits::default() };
         let door = Door::new(&limits);
-        let enter = |ip: &str| door.enter(ip.parse().unwrap());
+        let enter = |ip: &str| {
+            let place = door.enter(ip.parse().unwrap());
+            place.inspect(Place::is_of_a_caller)
+        };
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::ffff:2").unwrap();
         assert!(enter("2001:db8::3").is_none());
@@ -224,6 +317,38 @@ mod tests {
         assert_eq!(door.too_many.load(Ordering::Relaxed), 1);
         assert_eq!(door.too_many_of_address.load(Ordering::Relaxed), 1);
         assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn strangers_make_room_and_callers_do_not() {
+        let limits =
+            ServeLimits { connections: 4, connections_per_address: 3, ..ServeLimits::default() };
+        let door = Door::new(&limits);
+        let enter = |ip: &str| door.enter(ip.parse().unwrap());
+        let asked = |place: &Place| place.ending.reason() == Some(Why::Displaced);
+        let caller = enter("10.0.0.1").unwrap();
+        caller.is_of_a_caller();
+        let strangers = ["10.0.0.1", "10.0.0.1", "10.0.0.2"].map(|ip| enter(ip).unwrap());
+        // All of this address are taken: its oldest that no caller has called on goes.
+        let third = enter("10.0.0.1").unwrap();
+        third.is_of_a_caller();
+        assert_eq!(strangers.each_ref().map(asked), [true, false, false]);
+        // All are taken: one goes from where the most are.
+        let elsewhere = enter("10.0.0.3").unwrap();
+        assert!(asked(&strangers[1]) != asked(&strangers[2]));
+        elsewhere.is_of_a_caller();
+        let last = enter("10.0.0.3").unwrap();
+        last.is_of_a_caller();
+        assert!(strangers.iter().all(asked));
+        assert!(enter("10.0.0.4").is_none(), "callers only");
+        assert_eq!(door.too_many.load(Ordering::Relaxed), 1);
+        assert_eq!((door.open(), door.ends.get(Why::Displaced)), (7, 3));
+        drop(strangers);
+        assert_eq!(door.open(), 4);
+        assert!(![&caller, &third, &elsewhere, &last].into_iter().any(asked));
+        drop((caller, third, elsewhere, last));
+        assert_eq!(door.open(), 0);
+        assert!(door.inside().by_address.is_empty());
     }
 
     #[tokio::test]

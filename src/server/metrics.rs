@@ -18,6 +18,7 @@ use super::Services;
 use super::limits::Door;
 use super::reload::AllReloads;
 use super::security::Security;
+use super::strangers::{ProbeRefusals, Why};
 use super::tls::{Handshakes, Tls};
 use crate::domain::decision::DecisionReason;
 use crate::grpc::admission::Room;
@@ -406,10 +407,21 @@ impl Collector for Limits {
         ] {
             lines.counter([("reason", reason)], count.load(Ordering::Relaxed))?;
         }
+        let help = "gRPC connections that were ended before their time";
+        let mut lines = Lines::new(&mut encoder, "connections_ended", help, kind)?;
+        for why in Why::ALL {
+            lines.counter([("reason", why.name())], door.ends.get(why))?;
+        }
         let help = "Calls that were refused because there was no room for them";
         let mut lines = Lines::new(&mut encoder, "calls_shed", help, kind)?;
         for (what, of, count) in room.refused() {
             lines.counter([("what", what), ("of", of)], count)?;
+        }
+        let ProbeRefusals { of_connection, of_address, of_server } = &*door.probes_refused;
+        for (of, count) in
+            [("server", of_server), ("address", of_address), ("connection", of_connection)]
+        {
+            lines.counter([("what", "probes"), ("of", of)], count.load(Ordering::Relaxed))?;
         }
         let help = "What the request messages under way take";
         plain(&mut encoder, "calls_under_way", help, Some(&Unit::Bytes), room.bytes())

@@ -7,13 +7,13 @@ mod config;
 mod core;
 mod decision_log;
 mod demo;
-mod health;
 mod housekeeping;
 mod jwks;
 mod limits;
 mod metrics;
 mod reload;
 mod security;
+mod strangers;
 mod tls;
 mod warming;
 
@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tonic_health::pb::health_server::{Health, HealthServer};
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
@@ -39,6 +38,7 @@ use self::warming::ready_when_warm;
 use crate::grpc::admission::Room;
 use crate::grpc::api::{Methods, Shared};
 use crate::grpc::edge::EdgeLimits;
+use crate::grpc::health::Health;
 use crate::grpc::meter::RpcCounts;
 use crate::grpc::{self, AuthzApi, CheckStreams, MemberApi, RoleApi, TenantApi};
 use crate::http::{Admin, Metrics, Version};
@@ -187,14 +187,11 @@ pub async fn run(
     let tenants = services.tenants.clone();
     let housekeeping =
         tokio::spawn(housekeeping::run(store.clone(), tenants, config.audit_retention));
-    let (reporter, health_service) = tonic_health::server::health_reporter();
     let rpcs = Arc::new(RpcCounts::of(&DESCRIPTORS).map_err(transport)?);
     metrics::of_watching(&admin.metrics, Arc::clone(watches.counts()));
     metrics::of_services(&admin.metrics, &services, &store, Arc::clone(&rpcs), config.cache_bytes);
     let (warm_up, bytes) = (config.warm_up, config.cache_bytes);
     let warming = ready_when_warm(warm_up, bytes, &store, &services.cache, &readiness);
-    health::report(&readiness, &reporter).await;
-    background.spawn(health::keep_reporting(readiness.clone(), reporter.clone()));
     metrics::of_security(&admin.metrics, &security);
     let door = Door::new(&config.limits);
     let room = Arc::new(Room::new(config.limits.room(config.max_message_bytes)));
@@ -202,9 +199,10 @@ pub async fn run(
     let limits =
         EdgeLimits { message_bytes: config.max_message_bytes, time: config.request_timeout };
     let streams = CheckStreams::default();
+    let health = Health::new(readiness.clone());
     let shared = Shared { rpcs, limits, authenticator: security.authenticator(), room };
     let serving = Serving {
-        everything: everything(services, watches.clone(), streams.clone(), health_service, shared)?,
+        everything: everything(services, watches.clone(), streams.clone(), health, shared)?,
         tls: security.tls(),
         limits: config.limits,
         patience: config.request_timeout + CLOSING,
@@ -217,8 +215,6 @@ pub async fn run(
         () = shutdown => {
             tracing::info!("shutting down: not serving any more, then draining");
             readiness.draining();
-            // Told here too: draining must not begin before.
-            health::report(&readiness, &reporter).await;
             tokio::time::sleep(config.drain_delay).await;
             // Streams would go on for as long as their clients want.
             watches.drain();
@@ -247,7 +243,7 @@ fn everything(
     services: Services,
     watches: Watches,
     streams: CheckStreams,
-    health: HealthServer<impl Health>,
+    health: Health,
     shared: Shared,
 ) -> Result<MakeEverything, ServeError> {
     let reflection = |builder: tonic_reflection::server::Builder<'static>| {
@@ -271,10 +267,10 @@ fn everything(
             MemberApi::new(members),
             shared.limits.message_bytes,
         );
-        let (health, v1, v1alpha) = (health.clone(), v1.clone(), v1alpha.clone());
-        let methods =
-            methods.and(|ours| ours.add_service(health).add_service(v1).add_service(v1alpha));
-        Everything { api: shared.around(methods), decisions, shared: shared.clone() }
+        let (v1, v1alpha) = (v1.clone(), v1alpha.clone());
+        let methods = methods.and(|ours| ours.add_service(v1).add_service(v1alpha));
+        let (api, health) = (shared.around(methods), health.clone());
+        Everything { api, decisions, health, shared: shared.clone() }
     }))
 }
 

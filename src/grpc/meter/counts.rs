@@ -40,6 +40,8 @@ const BOUNDS: [u64; 16] = [
     1_000_000, 5_000_000, 30_000_000,
 ];
 
+/// The name that stands for whatever is no method.
+pub(super) const UNKNOWN: &str = "unknown";
 /// How many buckets: one for each bound, and one for what took longer.
 const BUCKETS: usize = BOUNDS.len() + 1;
 
@@ -192,7 +194,7 @@ impl RpcCounts {
                 }
             }
         }
-        Ok(RpcCounts { methods, unknown: MethodCounts::new("unknown".to_owned(), false) })
+        Ok(RpcCounts { methods, unknown: MethodCounts::new(UNKNOWN.to_owned(), false) })
     }
 
     pub(in crate::grpc) fn method(&self, path: &str) -> &Arc<MethodCounts> {

@@ -177,6 +177,23 @@ impl CallUnderWay {
         self.code = Code::Ok;
     }
 
+    /// Whether there is such a method.
+    #[must_use]
+    pub fn is_of_a_method(&self) -> bool {
+        self.method.name() != counts::UNKNOWN
+    }
+
+    /// It was refused before anything was done for it.
+    pub fn refused(mut self, code: Code) {
+        self.method.answered(self.begun.elapsed());
+        self.code = code;
+    }
+
+    /// Its answer has begun and ends when the client wants.
+    pub fn goes_on(&mut self) {
+        self.method.answered(self.begun.elapsed());
+    }
+
     fn answered<R>(&mut self, response: &Response<R>) {
         self.method.answered(self.begun.elapsed());
         if let Some(code) = code_of(response.headers()) {

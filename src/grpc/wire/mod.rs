@@ -7,13 +7,17 @@
 //! not judged here: the answer is `None`, and the message goes the general way, which has all the
 //! rules and all the texts. So there is one place that refuses, and this one may be short.
 //!
+//! Before a message is decoded the general way, `bounds` finds in its bytes what that will take.
+//!
 //! **Writing is exact**: byte for byte what prost would write.
 
+mod bounds;
 mod count;
 mod read;
 mod reader;
 mod write;
 
+pub(super) use bounds::measure;
 pub(super) use count::Asking;
 pub(super) use read::{Batch, Check, Consistency, Filter, Question, Resource};
 pub(super) use write::{

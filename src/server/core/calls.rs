@@ -20,13 +20,18 @@ use tower::Service as _;
 
 use super::message::Message;
 use super::minder::Activity;
+use super::probe::{Probe, WatchBody, is_probe};
+use super::refusal::Gate;
 use super::{Api, Everything};
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
 use crate::grpc::client::Client;
 use crate::grpc::edge::deadline;
+use crate::grpc::health::Health;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::meter::CallUnderWay;
 use crate::grpc::status::internal;
+use crate::server::limits::Place;
+use crate::server::strangers::{Probes, Probing};
 use crate::service::authentication::Peer;
 use crate::store::Cached;
 
@@ -44,21 +49,36 @@ struct Answers {
     api: Mutex<Api>,
     elsewhere: Handle,
     client: Arc<Client>,
+    gate: Gate,
+    health: Health,
+    probes: Arc<Probes>,
+    /// How long a call may take.
+    time: Duration,
     activity: Arc<Activity>,
 }
 
 impl Calls {
-    /// Of a client that is this peer.
+    /// Of a client that is this peer, and has this place.
     pub(super) fn new(
         everything: &Everything,
         elsewhere: Handle,
         peer: Option<Arc<Peer>>,
+        place: &Arc<Place>,
         activity: Arc<Activity>,
     ) -> Self {
-        let Everything { api, decisions, shared } = everything;
+        let Everything { api, decisions, health, shared } = everything;
         let client = Arc::new(Client::new(peer));
-        let hot = HotChecks::new(decisions.clone(), shared, Arc::clone(&client));
-        Calls(Arc::new(Answers { hot, api: Mutex::new(api.clone()), elsewhere, client, activity }))
+        Calls(Arc::new(Answers {
+            hot: HotChecks::new(decisions.clone(), shared, Arc::clone(&client)),
+            api: Mutex::new(api.clone()),
+            elsewhere,
+            gate: Gate::new(Arc::clone(&shared.authenticator), Arc::clone(&client), place),
+            client,
+            health: health.clone(),
+            probes: Arc::clone(&place.probes),
+            time: shared.limits.time,
+            activity,
+        }))
     }
 }
 
@@ -71,19 +91,54 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         self.0.activity.begin();
         let answers = Arc::clone(&self.0);
         let request = request.map(Message::of);
-        if request.uri().path() == CHECK {
+        let path = request.uri().path();
+        if path == CHECK && answers.gate.is_known() {
             let (head, message) = request.into_parts();
             let check = Some(Check { head, message, begun: Instant::now(), waiting: None });
             return Call { check, asked: None, answers };
         }
-        let asked = Some(self.0.ask(request, None));
-        Call { check: None, asked, answers }
+        let asked =
+            if is_probe(path) { answers.probe(request) } else { answers.ask(request, None) };
+        Call { check: None, asked: Some(asked), answers }
     }
 }
 
 impl Answers {
-    /// A call of any method, which counts already if it is under way.
+    fn probe(&self, request: Request<Message>) -> Asked {
+        let call = self.begin(request.uri().path());
+        let health = (&self.health, &self.probes);
+        let probe = Probe::new(request, health, self.time, call, &self.activity);
+        self.asked(Answering::Probe(Box::new(probe)), None)
+    }
+
+    fn asked(&self, answer: Answering, waiting: Option<Probing>) -> Asked {
+        Asked { answer, activity: Arc::clone(&self.activity), _waiting: waiting }
+    }
+
+    /// A call that counts from now on.
+    fn begin(&self, path: &str) -> CallUnderWay {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).begin(path)
+    }
+
+    /// A call of any other method, which counts already if it is under way.
     fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Asked {
+        let mut waiting = None;
+        match self.gate.recognize(request.headers()) {
+            Ok(recognized) => {
+                request.extensions_mut().insert(recognized);
+            }
+            Err(why) => {
+                // Where its issuer may be asked for more, it waits among the probes for that.
+                waiting = if why.is_certain() { None } else { self.probes.enter().ok() };
+                if waiting.is_none() {
+                    let path = request.uri().path();
+                    let call = call.unwrap_or_else(|| self.begin(path));
+                    let method = if call.is_of_a_method() { path } else { "unknown" };
+                    let refused = self.gate.refuse(&why, method, call);
+                    return self.asked(Answering::Refused(Some(Box::new(refused))), None);
+                }
+            }
+        }
         let decided_here = is_decided_at_hand(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&self.client));
         let mut api = self.api.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +153,7 @@ impl Answers {
                 Answering::Elsewhere(answer)
             }
         };
-        Asked { answer, activity: Arc::clone(&self.activity) }
+        self.asked(answer, waiting)
     }
 }
 
@@ -169,12 +224,17 @@ pub(super) struct Call {
 struct Asked {
     answer: Answering,
     activity: Arc<Activity>,
+    /// The place of a call that nobody known has made so far.
+    _waiting: Option<Probing>,
 }
 
 /// Where the answer comes from.
 enum Answering {
     Here(<Api as tower::Service<Request<Message>>>::Future),
     Elsewhere(JoinHandle<Answer>),
+    /// From the head, already.
+    Refused(Option<Box<Response<CallBody>>>),
+    Probe(Box<Probe>),
 }
 
 impl Future for Call {
@@ -195,7 +255,7 @@ impl Future for Call {
             }
         }
         // None: a check that was answered already.
-        let Some(Asked { answer, activity }) = asked else { return Poll::Pending };
+        let Some(Asked { answer, activity, .. }) = asked else { return Poll::Pending };
         let answered = match answer {
             Answering::Here(answer) => ready!(Pin::new(answer).poll(context)),
             Answering::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
@@ -203,6 +263,10 @@ impl Future for Call {
                 // Nobody aborts it but ourselves, when nobody is left to be answered.
                 Err(error) => Ok(internal(&format!("a call ended by itself: {error}")).into_http()),
             },
+            Answering::Refused(answer) => {
+                return answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(*answer)));
+            }
+            Answering::Probe(probe) => return probe.poll(context).map(Ok),
         };
         let body = |body| CallBody::Other { body, _activity: Arc::clone(activity) };
         Poll::Ready(answered.map(|answer| answer.map(body)))
@@ -218,11 +282,17 @@ impl Drop for Asked {
 }
 
 /// The body of an answer.
+#[derive(Default)]
 pub(super) enum CallBody {
+    /// Nothing: the head says it all.
+    #[default]
+    Empty,
     /// Of a check that was answered at once.
     Hot(HotBody),
     /// Of any other call. Its connection is not idle while there is one.
     Other { body: ApiBody, _activity: Arc<Activity> },
+    /// Of a watch of health.
+    Watch(WatchBody),
 }
 
 impl Body for CallBody {
@@ -234,22 +304,28 @@ impl Body for CallBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         match self.get_mut() {
+            CallBody::Empty => Poll::Ready(None),
             CallBody::Hot(body) => Pin::new(body).poll_frame(context),
             CallBody::Other { body, .. } => Pin::new(body).poll_frame(context),
+            CallBody::Watch(body) => body.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            CallBody::Empty => true,
             CallBody::Hot(body) => body.is_end_stream(),
             CallBody::Other { body, .. } => body.is_end_stream(),
+            CallBody::Watch(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            CallBody::Empty => SizeHint::with_exact(0),
             CallBody::Hot(body) => body.size_hint(),
             CallBody::Other { body, .. } => body.size_hint(),
+            CallBody::Watch(_) => SizeHint::default(),
         }
     }
 }

@@ -76,10 +76,15 @@ impl Connections {
                 return;
             }
         };
+        let place = Arc::new(place);
         let Some(tls) = &self.tls else {
             return self.speak(stream, place, draining, None).await;
         };
-        if let Some(Handshaken { stream, peer }) = tls.handshake(stream, place.turn()).await {
+        let handshaken = tokio::select! {
+            handshaken = tls.handshake(stream, place.turn()) => handshaken,
+            _ = place.ending.asked() => return,
+        };
+        if let Some(Handshaken { stream, peer }) = handshaken {
             self.speak(stream, place, draining, peer).await;
         }
     }
@@ -87,7 +92,7 @@ impl Connections {
     async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        place: Place,
+        place: Arc<Place>,
         draining: watch::Receiver<bool>,
         peer: Option<(Peer, oneshot::Receiver<()>)>,
     ) {
@@ -99,12 +104,14 @@ impl Connections {
             patience: self.patience,
             draining,
             revoked,
+            ending: Arc::clone(&place.ending),
+            place: Arc::downgrade(&place),
             activity: Arc::clone(&activity),
         };
         let Orders { politely, mut now } = minder.start();
         let mut politely = Some(politely);
-        let calls =
-            Calls::new(&self.everything, self.elsewhere.clone(), peer.map(Arc::new), activity);
+        let peer = peer.map(Arc::new);
+        let calls = Calls::new(&self.everything, self.elsewhere.clone(), peer, &place, activity);
         let stream = Beginning::new(stream, Arc::clone(&place.door));
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
         let ended = poll_fn(|context| {

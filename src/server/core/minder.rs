@@ -2,15 +2,21 @@
 //! certificate that does not hold any more. A task beside the connection waits for all of that, so
 //! that the connection itself looks at two flags and no clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::server::limits::Place;
+use crate::server::strangers::{Ending, Why};
+
 /// How often idleness is looked for within the time that is allowed.
 const LOOKS: u32 = 4;
+
+/// The same for a connection of nobody known.
+const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(1);
 
 /// What may end a connection.
 pub(super) struct Minder {
@@ -24,6 +30,10 @@ pub(super) struct Minder {
     pub(super) draining: watch::Receiver<bool>,
     /// Completes when the client's certificate does not hold any more.
     pub(super) revoked: Option<oneshot::Receiver<()>>,
+    /// Asks it to end before its time.
+    pub(super) ending: Arc<Ending>,
+    /// The place of the connection, for as long as it has one.
+    pub(super) place: Weak<Place>,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -62,7 +72,8 @@ impl Minder {
     }
 
     async fn mind(self, mut ask: oneshot::Sender<()>, tell: oneshot::Sender<()>) {
-        let Minder { age, idle, patience, mut draining, revoked, activity } = self;
+        let Minder { age, idle, mut patience, mut draining, revoked, ending, place, activity } =
+            self;
         let revoked = async {
             match revoked {
                 // Dropped unsaid: it cannot be vouched for any more either.
@@ -78,6 +89,16 @@ impl Minder {
                 tell.send(()).ok();
                 return;
             }
+            why = ending.asked() => match why {
+                Why::Displaced | Why::Unread => {
+                    tell.send(()).ok();
+                    return;
+                }
+                Why::Refused if place.upgrade().is_none_or(|place| place.is_of_nobody()) => {
+                    patience = PATIENCE_WITH_STRANGERS;
+                }
+                Why::Refused => {}
+            },
             () = &mut old => {}
             () = is_idle(&activity, idle) => {}
             // An error: the server is gone, which is the same.
@@ -88,9 +109,18 @@ impl Minder {
         tokio::select! {
             () = tell.closed() => return,
             () = &mut revoked => {}
+            // What it is asked to end for is not a reason again.
+            () = displaced(&ending) => {}
             () = sleep(patience) => {}
         }
         tell.send(()).ok();
+    }
+}
+
+/// Completes when its place is wanted.
+async fn displaced(ending: &Ending) {
+    if ending.asked().await == Why::Refused {
+        std::future::pending().await
     }
 }
 

@@ -15,6 +15,8 @@ mod calls;
 mod connection;
 mod message;
 mod minder;
+mod probe;
+mod refusal;
 mod worker;
 
 use std::io;
@@ -28,6 +30,7 @@ use tokio::task::JoinHandle;
 use super::limits::{Door, ServeLimits};
 use super::tls::Tls;
 use crate::grpc::api::{self, Shared};
+use crate::grpc::health::Health;
 use crate::service::decide::Decisions;
 use crate::store::Cached;
 
@@ -41,6 +44,8 @@ pub(super) struct Everything {
     pub(super) api: Api,
     /// What is asked most, for the way that is short.
     pub(super) decisions: Decisions<Cached>,
+    /// What is asked by everybody.
+    pub(super) health: Health,
     pub(super) shared: Shared,
 }
 

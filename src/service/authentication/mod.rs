@@ -63,6 +63,12 @@ impl Unproven {
         }
     }
 
+    /// Whether nothing that could still be asked would change it.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        matches!(self.0, Why::Certain(_))
+    }
+
     /// Whether trying again could end otherwise, after asking the issuer for its keys, which this
     /// does.
     pub async fn could_change(&self) -> bool {

@@ -35,7 +35,7 @@ async fn shed(server: &Server, what: &str, of: &str) -> Option<f64> {
 }
 
 /// A call that begins with its message, and needs room.
-async fn batch(channel: &Channel, name: &str) -> Result<(), Status> {
+pub(super) async fn batch(channel: &Channel, name: &str) -> Result<(), Status> {
     let item = pb::CheckItem {
         member_id: "kim".into(),
         permission: "chat.view".into(),
@@ -43,7 +43,7 @@ async fn batch(channel: &Channel, name: &str) -> Result<(), Status> {
     };
     let request = pb::BatchCheckRequest {
         tenant_id: "acme".into(),
-        items: vec![item; 2_000],
+        items: vec![item; 100],
         ..Default::default()
     };
     let answer = AuthzServiceClient::new(channel.clone()).batch_check(tokened(name, request)).await;

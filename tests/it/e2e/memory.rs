@@ -1,0 +1,148 @@
+//! What one caller can make a server hold, measured in the memory of the whole process and compared
+//! with what it may: `--max-calls-mib`, of which one caller has its share.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::callers::setup::{PATIENCE, check, token};
+use super::process::Server;
+use super::rates::{CHECK, caller, start};
+
+/// What the process has of memory, in bytes.
+pub(super) fn resident(server: &Server) -> u64 {
+    let pages = std::fs::read_to_string(format!("/proc/{}/statm", server.id())).unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// Messages as their bytes.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+async fn send(channel: &Channel, name: &str, method: &str, message: Bytes) -> Status {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    let bearer = format!("Bearer {}", token(name));
+    request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    let path = format!("/rolegate.v1.{method}").parse().unwrap();
+    let answer = grpc.unary(request, path, Raw).await;
+    answer.map(|_| ()).expect_err("it was taken")
+}
+
+/// A field of a message, or of one in it.
+fn field(number: u8, inner: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(inner.len() as u64, &mut field);
+    [field.as_slice(), inner].concat()
+}
+
+const ALL: &str = "\"check\", \"read\", \"admin\", \"watch\"";
+
+#[tokio::test]
+async fn lists_of_millions_are_refused_before_anything_is_made_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), &[caller("known", ALL, "")], &[]);
+    let channel = server.channel().await;
+    check(&channel, Some("known")).await.unwrap();
+    let most = (8 << 20) - 100;
+    let empty = |number: u8, bytes: usize| [number << 3 | 2, 0].repeat(bytes / 2);
+    let cases = [
+        ("MemberService/BatchUpsertMembers", empty(2, most), "members"),
+        ("RoleService/CreateRole", empty(4, most), "grants"),
+        ("RoleService/UpdateRole", field(6, &empty(1, most)), "update_mask.paths"),
+        ("MemberService/AssignRoles", empty(3, most), "role_ids"),
+        ("AuthzService/Watch", empty(1, most), "tenant_ids"),
+        ("AuthzService/Check", field(4, &field(2, &empty(1, most))), "resource.assignees.ids"),
+        (
+            "AuthzService/BatchCheck",
+            field(2, &field(3, &field(5, &empty(1, most)))),
+            "items[0].resource.participants.ids",
+        ),
+        ("AuthzService/Explain", field(4, &field(3, &empty(1, most))), "resource.teams.ids"),
+    ];
+    let before = resident(&server);
+    for (method, message, field) in cases {
+        let status = send(&channel, "known", method, message.into()).await;
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.as_str());
+        assert_eq!(
+            (status.code(), reason),
+            (Code::InvalidArgument, Some("TOO_MANY_ITEMS")),
+            "{method}"
+        );
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, field, "{method}");
+        // The message as it comes, as it is read, and what the allocator keeps.
+        let grown = resident(&server).saturating_sub(before) >> 20;
+        assert!(grown < 64, "{method}: {grown} MiB");
+    }
+}
+
+#[tokio::test]
+async fn what_messages_take_decoded_counts_in_the_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let callers = [caller("greedy", CHECK, ""), caller("modest", CHECK, "")];
+    let server = start(directory.path(), &callers, &["--max-calls-mib", "32"]);
+    let channel = server.channel().await;
+    for name in ["greedy", "modest"] {
+        check(&channel, Some(name)).await.unwrap();
+    }
+    // 500 questions with 3,000 ids of one letter each, within all limits: 4.5 MB, and 100 MB decoded.
+    let ids = field(1, b"x").repeat(1_000);
+    let lists: Vec<u8> = [2, 3, 5].into_iter().flat_map(|number| field(number, &ids)).collect();
+    let item = [field(1, b"kim"), field(2, b"chat.view"), field(3, &lists)].concat();
+    let message = Bytes::from([field(1, b"acme"), field(2, &item).repeat(500)].concat());
+    let before = resident(&server);
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (channel, message) = (server.channel().await, message.clone());
+        flood.spawn(
+            async move { send(&channel, "greedy", "AuthzService/BatchCheck", message).await },
+        );
+    }
+    while let Some(status) = flood.join_next().await {
+        let status = status.unwrap();
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "SERVER_OVERLOADED", "{status:?}");
+        check(&channel, Some("modest")).await.unwrap();
+    }
+    let grown = resident(&server).saturating_sub(before) >> 20;
+    assert!(grown < 32 + 64, "{grown} MiB");
+}
