@@ -14,7 +14,7 @@ use super::counts::WriteOutcome;
 use super::error::ServiceError;
 use super::refusals::Attempt;
 use super::write::{Operation, Trace};
-use crate::domain::actor::{Actor, ActorRefusal, Duty, Holders, Measure, Measures};
+use crate::domain::actor::{Actor, ActorRefusal, Duty, Holders, Measure, Measures, RoleEdited};
 use crate::domain::catalog::Catalog;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{MemberId, RoleId};
@@ -94,25 +94,27 @@ impl Operation {
     /// Whether the actor, if there is one, may make a role with these grants.
     pub(super) async fn may_make_role(self, grants: &[Grant]) -> Result<Self, ServiceError> {
         let Some(Acting { actor, catalog, .. }) = &self.acting else { return Ok(self) };
-        let after = CompiledRole::compile(catalog, RoleKind::Custom, grants);
-        let (before, nobody) = (CompiledRole::default(), Holders::default());
-        let none = Measures::new();
-        let judged = actor.may_write_role(catalog, None, &before, &after, &nobody, &none);
+        let role = CompiledRole::compile(catalog, RoleKind::Custom, grants);
+        let judged = actor.may_make_role(catalog, &role);
         self.judged(judged).await
     }
 
-    /// Whether the actor, if there is one, may give a role these grants instead.
-    pub(super) async fn may_change_role(
+    /// Whether the actor, if there is one, may edit a role like this.
+    pub(super) async fn may_edit_role(
         self,
         before: &CustomRole,
-        grants: &[Grant],
+        after: &CustomRole,
     ) -> Result<Self, ServiceError> {
         let Some(acting) = &self.acting else { return Ok(self) };
         let Acting { actor, catalog, .. } = acting;
-        let (id, before) = (&before.id, before.compile(catalog));
-        let after = CompiledRole::compile(catalog, RoleKind::Custom, grants);
-        let (holders, measured) = self.holders(acting, id, None).await?;
-        let judged = actor.may_write_role(catalog, Some(id), &before, &after, &holders, &measured);
+        let edited = RoleEdited {
+            role: &before.id,
+            before: &before.compile(catalog),
+            after: &after.compile(catalog),
+            relabelled: (&before.name, &before.description) != (&after.name, &after.description),
+        };
+        let (holders, measured) = self.holders(acting, &before.id, None).await?;
+        let judged = actor.may_edit_role(catalog, edited, &holders, &measured);
         self.judged(judged).await
     }
 
@@ -171,16 +173,20 @@ impl Operation {
         reassign_to: Option<&RoleId>,
     ) -> Result<(Holders, Measures), ServiceError> {
         let tenant = self.tenant_id();
-        let roles = if acting.catalog.roles_per_member() > 1 {
-            self.tx.roles_held_with(tenant, role).await?
-        } else {
-            Vec::new()
-        };
         let teams = acting.actor.teams();
-        let in_other_teams = self.tx.any_holder_outside(tenant, role, teams).await?;
+        let any = self.tx.any_holder(tenant, role).await?;
+        let elsewhere = any && self.tx.any_holder_outside(tenant, role, teams).await?;
+        let (mut roles, mut in_other_teams) = (Vec::new(), elsewhere.then(Vec::new));
+        if any && acting.catalog.roles_per_member() > 1 {
+            roles = self.tx.roles_held_with(tenant, role, None).await?;
+            if elsewhere {
+                in_other_teams = Some(self.tx.roles_held_with(tenant, role, Some(teams)).await?);
+            }
+        }
+        // Whoever is elsewhere is among the others.
         let all = std::iter::once(role).chain(&roles).chain(reassign_to);
         let measured = self.measured(acting, all).await?;
-        Ok((Holders { roles, in_other_teams }, measured))
+        Ok((Holders { any, roles, in_other_teams }, measured))
     }
 
     async fn compiled(

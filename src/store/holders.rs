@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait, QueryFilter, QuerySelect,
-    QueryTrait, Statement, sea_query::SelectStatement,
+    QueryTrait, Select, Statement, sea_query::SelectStatement,
 };
 
 use super::StoreError;
@@ -56,7 +56,22 @@ impl ReadTx {
             .collect()
     }
 
-    /// The other roles of those who hold a role, archived ones too, each once.
+    /// Whether anybody holds the role, archived members too.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn any_holder(&self, tenant: &TenantId, role: &RoleId) -> Result<bool, StoreError> {
+        let found = member_role::Entity::find()
+            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
+            .limit(1)
+            .one(&self.tx)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// The other roles of those who hold a role, archived ones too, each once; of those only who are
+    /// in a team other than these, if they are given.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -64,21 +79,27 @@ impl ReadTx {
         &self,
         tenant: &TenantId,
         role: &RoleId,
+        outside: Option<&[TeamId]>,
     ) -> Result<Vec<RoleId>, StoreError> {
+        let elsewhere = |teams| in_other_teams(tenant, role, teams).into_query();
         let roles: Vec<String> = member_role::Entity::find()
             .select_only()
             .column(member_role::Column::RoleId)
             .distinct()
             .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
             .filter(member_role::COLUMN.role_id.ne(role.as_str()))
-            .filter(member_role::COLUMN.member_id.in_subquery(holders_of(tenant, role)))
+            .filter(
+                member_role::COLUMN
+                    .member_id
+                    .in_subquery(outside.map_or_else(|| holders_of(tenant, role), elsewhere)),
+            )
             .into_tuple()
             .all(&self.tx)
             .await?;
         Ok(roles.iter().map(|role| RoleId::trusted(role)).collect())
     }
 
-    /// Whether an active holder of the role is in a team other than these.
+    /// Whether a holder of the role, archived or not, is in a team other than these.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -88,20 +109,8 @@ impl ReadTx {
         role: &RoleId,
         teams: &[TeamId],
     ) -> Result<bool, StoreError> {
-        let active = member::Entity::find()
-            .select_only()
-            .column(member::Column::Id)
-            .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member::COLUMN.status.eq(ACTIVE))
-            .filter(member::COLUMN.id.in_subquery(holders_of(tenant, role)))
-            .into_query();
-        let found = member_team::Entity::find()
-            .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_team::COLUMN.team_id.is_not_in(teams.iter().map(TeamId::as_str)))
-            .filter(member_team::COLUMN.member_id.in_subquery(active))
-            .limit(1)
-            .one(&self.tx)
-            .await?;
+        let found: Option<String> =
+            in_other_teams(tenant, role, teams).limit(1).into_tuple().one(&self.tx).await?;
         Ok(found.is_some())
     }
 }
@@ -182,4 +191,18 @@ fn holders_of(tenant: &TenantId, role: &RoleId) -> SelectStatement {
         .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
         .filter(member_role::COLUMN.role_id.eq(role.as_str()))
         .into_query()
+}
+
+/// The holders of a role who are in a team other than these, once for each.
+fn in_other_teams(
+    tenant: &TenantId,
+    role: &RoleId,
+    teams: &[TeamId],
+) -> Select<member_team::Entity> {
+    member_team::Entity::find()
+        .select_only()
+        .column(member_team::Column::MemberId)
+        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_team::COLUMN.team_id.is_not_in(teams.iter().map(TeamId::as_str)))
+        .filter(member_team::COLUMN.member_id.in_subquery(holders_of(tenant, role)))
 }

@@ -13,7 +13,10 @@
 //!    who hold what the actor lacks. Archived members count as what their roles would give.
 //! 6. **Nothing that it lacks is given**: what an edit adds to a role, and every grant of a role that
 //!    is assigned, restored with or reassigned to, lie within what the actor holds.
-//! 7. **Nor through a team**: see below.
+//! 7. **Neither through a team**: 5 and 6 compare team by team, see below.
+//!
+//! Rules 5 and 6 are one comparison of two states: what a member was and what it is to be must both
+//! lie within what the actor reaches. So whatever an actor may do to a member, it may undo.
 //!
 //! What is held is compared as relation sets, permission by permission, over the union of the
 //! actor's roles and what everyone has. A set lies within a union exactly when each of its parts
@@ -23,13 +26,17 @@
 //! **Edits of a role.** What a holder gains by an edit is at most what the edit adds, so the addition
 //! is what is measured; grants that stay may be beyond the actor. Taking something away is refused
 //! when the role, or any role that one of its holders holds besides it, is beyond the actor: it would
-//! disarm its betters. A deletion takes everything away.
+//! disarm its betters. A deletion takes everything away, and where somebody holds the role it changes
+//! the roles of members, so it takes the permission for that, too. What a role is called decides to
+//! whom it is given next: a role that nothing may be taken from is not renamed or described anew.
 //!
 //! **Teams.** The relation `team` means other things to members of other teams: who holds
 //! `ticket.work` at `group` holds it for the tickets of its own teams. An actor that reaches something
-//! through its teams only gives it to members of those teams only: it cannot put somebody into another
-//! team, or give a role to somebody who is in another team, where that reaches what the actor reaches
-//! in none but its own. Whoever holds it at `any` (for unassigned things: at `unassigned`) is free.
+//! through its teams only gives it to, and takes it from, members of those teams only: it cannot put
+//! somebody into another team or take it out of one, give a role to somebody who is in another team
+//! or take it away, archive, restore or delete it, where that member reaches what the actor reaches in
+//! none but its own teams. What everyone has counts, too: through a team it is not the same for all.
+//! Whoever holds it at `any` (for unassigned things: at `unassigned`) is free.
 
 mod lack;
 mod refusal;
@@ -91,16 +98,37 @@ pub struct Measure {
     pub beyond_teams: Option<Lack>,
 }
 
+impl Measure {
+    fn lack(&self, in_teams: bool) -> Option<&Lack> {
+        if in_teams { self.beyond_teams.as_ref() } else { self.beyond.as_ref() }
+    }
+}
+
 /// Measured roles. One that is not in it gives nothing.
 pub type Measures = HashMap<RoleId, Measure>;
 
-/// Those who hold a role.
+/// Members who hold a role, archived ones among them.
 #[derive(Debug, Clone, Default)]
 pub struct Holders {
-    /// The roles that any of them holds, also archived ones.
+    /// Whether there are any.
+    pub any: bool,
+    /// The roles that any of them holds besides.
     pub roles: Vec<RoleId>,
-    /// Whether an active one is in a team that the actor is not in.
-    pub in_other_teams: bool,
+    /// The same of those who are in a team that the actor is not in; `None`: nobody is.
+    pub in_other_teams: Option<Vec<RoleId>>,
+}
+
+/// A role before and after an edit.
+#[derive(Debug, Clone, Copy)]
+pub struct RoleEdited<'a> {
+    /// The role.
+    pub role: &'a RoleId,
+    /// What it gave.
+    pub before: &'a CompiledRole,
+    /// What it is to give.
+    pub after: &'a CompiledRole,
+    /// Whether its name or its description changes.
+    pub relabelled: bool,
 }
 
 impl Actor {
@@ -191,64 +219,80 @@ impl Actor {
             self.must_be_owner(catalog)?;
         }
         if let Some(before) = before {
-            for role in &before.roles {
-                let better = || Better::Member(before.id.clone());
-                self.not_outranked(measured.get(role), better)?;
-            }
+            self.reaches_as_far(before, measured)?;
         }
-        let Some(after) = after else { return Ok(()) };
-        for role in &after.roles {
-            self.gives(role, measured.get(role), false)?;
-        }
-        if !is_active(Some(after)) {
-            // It reaches nothing now; whoever restores it is measured then.
-            return Ok(());
-        }
-        let (was_in, held) = match before.filter(|_| is_active(before)) {
-            Some(before) => (before.teams.as_slice(), before.roles.as_slice()),
-            None => (&[][..], &[][..]),
-        };
-        let mut others = after.teams.iter().filter(|team| !self.teams.contains(team)).peekable();
-        if others.peek().is_none() {
-            return Ok(());
-        }
-        let joins_other = others.any(|team| !was_in.contains(team));
-        for role in &after.roles {
-            if joins_other || !held.contains(role) {
-                self.gives(role, measured.get(role), true)?;
-            }
-        }
-        match &self.everyones {
-            Some(lack) if joins_other => Err(self.lacks(None, lack, true)),
-            _ => Ok(()),
-        }
+        after.map_or(Ok(()), |after| self.gives_all_of(after, measured))
     }
 
-    /// Whether it may make this of a role: `before` is none if it is new.
+    /// Whether a member holds nothing that the actor lacks.
+    fn reaches_as_far(&self, member: &Member, measured: &Measures) -> Result<(), ActorRefusal> {
+        let better = || Better::Member(member.id.clone());
+        for role in &member.roles {
+            self.not_outranked(measured.get(role), false, better)?;
+        }
+        if !self.is_in_all(&member.teams) {
+            for role in &member.roles {
+                self.not_outranked(measured.get(role), true, better)?;
+            }
+            self.not_outranked_by_everyone(better)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all that a member is to have may be given by the actor.
+    fn gives_all_of(&self, member: &Member, measured: &Measures) -> Result<(), ActorRefusal> {
+        for role in &member.roles {
+            self.gives(Some(role), measured.get(role), false)?;
+        }
+        if !self.is_in_all(&member.teams) {
+            for role in &member.roles {
+                self.gives(Some(role), measured.get(role), true)?;
+            }
+            if let Some(lack) = &self.everyones {
+                return Err(self.lacks(None, lack, true));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_all(&self, teams: &[TeamId]) -> bool {
+        teams.iter().all(|team| self.teams.contains(team))
+    }
+
+    /// Whether it may make a role that gives this.
     ///
     /// # Errors
     /// The rule that forbids it.
-    pub fn may_write_role(
+    pub fn may_make_role(
         &self,
         catalog: &Catalog,
-        role: Option<&RoleId>,
-        before: &CompiledRole,
-        after: &CompiledRole,
+        role: &CompiledRole,
+    ) -> Result<(), ActorRefusal> {
+        self.gives(None, Some(&self.measure(catalog, role)), false)
+    }
+
+    /// Whether it may edit a role like this.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn may_edit_role(
+        &self,
+        catalog: &Catalog,
+        edited: RoleEdited<'_>,
         holders: &Holders,
         measured: &Measures,
     ) -> Result<(), ActorRefusal> {
+        let RoleEdited { role, before, after, relabelled } = edited;
         let reach = |role: &CompiledRole, ix| role.reach(ix).relations;
         let taken = |ix| reach(before, ix).minus(reach(after, ix));
-        if let Some(role) = role
-            && catalog.permissions().any(|(ix, _)| !taken(ix).is_empty())
-        {
+        if relabelled || catalog.permissions().any(|(ix, _)| !taken(ix).is_empty()) {
             self.may_take_from(catalog, role, holders, measured)?;
         }
         let added = |ix| reach(after, ix).minus(reach(before, ix));
         let measure = self.measure_each(catalog, added);
-        self.gives_measured(role, Some(&measure), false)?;
-        if holders.in_other_teams {
-            self.gives_measured(role, Some(&measure), true)?;
+        self.gives(Some(role), Some(&measure), false)?;
+        if holders.in_other_teams.is_some() {
+            self.gives(Some(role), Some(&measure), true)?;
         }
         Ok(())
     }
@@ -265,6 +309,9 @@ impl Actor {
         holders: &Holders,
         measured: &Measures,
     ) -> Result<(), ActorRefusal> {
+        if holders.any {
+            self.may(catalog, Duty::Members)?;
+        }
         if self.roles.contains(role) {
             return Err(ActorRefusal::IsSubject { actor: self.id.clone() });
         }
@@ -273,9 +320,9 @@ impl Actor {
         if target == catalog.owner() {
             self.must_be_owner(catalog)?;
         }
-        self.gives(target, measured.get(target), false)?;
-        if holders.in_other_teams {
-            self.gives(target, measured.get(target), true)?;
+        self.gives(Some(target), measured.get(target), false)?;
+        if holders.in_other_teams.is_some() {
+            self.gives(Some(target), measured.get(target), true)?;
         }
         Ok(())
     }
@@ -291,8 +338,15 @@ impl Actor {
         if holders.roles.contains(catalog.owner()) {
             self.must_be_owner(catalog)?;
         }
+        let better = || Better::Role(role.clone());
         for held in std::iter::once(role).chain(&holders.roles) {
-            self.not_outranked(measured.get(held), || Better::Role(role.clone()))?;
+            self.not_outranked(measured.get(held), false, better)?;
+        }
+        if let Some(roles) = &holders.in_other_teams {
+            for held in std::iter::once(role).chain(roles) {
+                self.not_outranked(measured.get(held), true, better)?;
+            }
+            self.not_outranked_by_everyone(better)?;
         }
         Ok(())
     }
@@ -308,36 +362,35 @@ impl Actor {
     fn not_outranked(
         &self,
         measure: Option<&Measure>,
+        in_teams: bool,
         by: impl FnOnce() -> Better,
     ) -> Result<(), ActorRefusal> {
-        match measure.and_then(|measure| measure.beyond.as_ref()) {
+        match measure.and_then(|measure| measure.lack(in_teams)) {
             None => Ok(()),
-            Some(lack) => {
-                let (actor, lack) = (self.id.clone(), lack.clone());
-                Err(ActorRefusal::Outranked { actor, by: by(), lack })
-            }
+            Some(lack) => Err(self.outranked(by(), lack, in_teams)),
         }
     }
 
-    fn gives(
-        &self,
-        role: &RoleId,
-        measure: Option<&Measure>,
-        in_teams: bool,
-    ) -> Result<(), ActorRefusal> {
-        self.gives_measured(Some(role), measure, in_teams)
+    /// The same for what everyone has in teams that the actor is not in.
+    fn not_outranked_by_everyone(&self, by: impl FnOnce() -> Better) -> Result<(), ActorRefusal> {
+        match &self.everyones {
+            None => Ok(()),
+            Some(lack) => Err(self.outranked(by(), lack, true)),
+        }
     }
 
-    fn gives_measured(
+    fn outranked(&self, by: Better, lack: &Lack, in_teams: bool) -> ActorRefusal {
+        let (actor, lack) = (self.id.clone(), lack.clone());
+        ActorRefusal::Outranked { actor, by, lack, in_teams }
+    }
+
+    fn gives(
         &self,
         role: Option<&RoleId>,
         measure: Option<&Measure>,
         in_teams: bool,
     ) -> Result<(), ActorRefusal> {
-        let lack = measure.and_then(|measure| match in_teams {
-            false => measure.beyond.as_ref(),
-            true => measure.beyond_teams.as_ref(),
-        });
+        let lack = measure.and_then(|measure| measure.lack(in_teams));
         lack.map_or(Ok(()), |lack| Err(self.lacks(role, lack, in_teams)))
     }
 

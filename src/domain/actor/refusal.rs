@@ -45,6 +45,10 @@ pub enum ActorRefusal {
         by: Better,
         /// What it lacks.
         lack: Lack,
+        /// It holds it in its own teams, and lacks it in others. Answers that were remembered before
+        /// this was told do not have it.
+        #[serde(default)]
+        in_teams: bool,
     },
     /// It would give what it lacks.
     LacksGrant {

@@ -199,10 +199,12 @@ fn place_of_actor_refusal(refused: &ActorRefusal) -> usize {
         ActorRefusal::NotPermitted { .. } => 2,
         ActorRefusal::IsSubject { .. } => 3,
         ActorRefusal::OwnerRequired { .. } => 4,
-        ActorRefusal::Outranked { by: Better::Member(_), .. } => 5,
-        ActorRefusal::Outranked { by: Better::Role(_), .. } => 6,
+        ActorRefusal::Outranked { by: Better::Member(_), in_teams: false, .. } => 5,
+        ActorRefusal::Outranked { by: Better::Role(_), in_teams: false, .. } => 6,
         ActorRefusal::LacksGrant { in_teams: false, .. } => 7,
         ActorRefusal::LacksGrant { in_teams: true, .. } => 8,
+        ActorRefusal::Outranked { by: Better::Member(_), in_teams: true, .. } => 9,
+        ActorRefusal::Outranked { by: Better::Role(_), in_teams: true, .. } => 10,
     }
 }
 
@@ -231,12 +233,30 @@ fn refused_to_an_actor() -> Vec<ActorRefusal> {
             actor: actor(),
             by: Better::Member(MemberId::trusted("lee")),
             lack: lack(2),
+            in_teams: false,
         },
-        ActorRefusal::Outranked { actor: actor(), by: Better::Role(role()), lack: lack(3) },
+        ActorRefusal::Outranked {
+            actor: actor(),
+            by: Better::Role(role()),
+            lack: lack(3),
+            in_teams: false,
+        },
         ActorRefusal::LacksGrant { actor: actor(), role: None, lack: lack(7), in_teams: false },
         ActorRefusal::LacksGrant {
             actor: actor(),
             role: Some(role()),
+            lack: lack(2),
+            in_teams: true,
+        },
+        ActorRefusal::Outranked {
+            actor: actor(),
+            by: Better::Member(MemberId::trusted("lee")),
+            lack: lack(2),
+            in_teams: true,
+        },
+        ActorRefusal::Outranked {
+            actor: actor(),
+            by: Better::Role(role()),
             lack: lack(2),
             in_teams: true,
         },
@@ -520,6 +540,7 @@ fn whatever_is_refused_fits_into_the_headers_that_clients_take() {
                 ],
                 count: 4096,
             },
+            in_teams: true,
         }),
     ];
     for refusal in refusals {

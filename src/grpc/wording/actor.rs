@@ -47,19 +47,29 @@ pub(super) fn refusal(refused: &ActorRefusal) -> Said {
             );
             of(ErrorReason::OwnerRequired, actor, message).with("owner_role", owner_role)
         }
-        ActorRefusal::Outranked { actor: outranked, by, lack } => {
+        ActorRefusal::Outranked { actor: outranked, by, lack, in_teams } => {
             let (who, holding, key, id) = match by {
                 Better::Member(member) => ("the member", "it holds", "member", member.as_str()),
                 Better::Role(role) => ("the role", "its holders hold", "role", role.as_str()),
             };
             let actor = quoted(outranked.as_str());
+            let (lacking_it, cure) = if *in_teams {
+                (
+                    format!(", in teams that {actor} is not in"),
+                    "is in those teams too, or who holds it for everything",
+                )
+            } else {
+                (format!(" what {actor} lacks"), "holds all of it")
+            };
             let message = format!(
-                "The member {actor} cannot change {who} {}, nor take anything from it: {holding} what \
-                 {actor} lacks, {}. Have somebody do it who holds all of it.",
+                "The member {actor} cannot change {who} {}, nor take anything from it: \
+                 {holding}{lacking_it}, {}. Have somebody do it who {cure}.",
                 quoted(id),
                 spelled_out(lack)
             );
-            lacking(of(ErrorReason::ActorOutranked, outranked, message), lack).with(key, id)
+            lacking(of(ErrorReason::ActorOutranked, outranked, message), lack)
+                .with(key, id)
+                .with("in_teams", in_teams)
         }
         ActorRefusal::LacksGrant { actor, role, lack, in_teams } => {
             let role = role.as_ref().map(|role| role.as_str()).unwrap_or_default();

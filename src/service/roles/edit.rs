@@ -182,7 +182,6 @@ impl Roles {
             let role = show_custom(&catalog, &before, members);
             return operation.unchanged(RoleWritten { role, adjusted }).await;
         }
-        let operation = operation.may_change_role(&before, &grants).await?;
         let after = CustomRole {
             name,
             description,
@@ -191,6 +190,7 @@ impl Roles {
             updated_at: operation.now,
             ..before.clone()
         };
+        let operation = operation.may_edit_role(&before, &after).await?;
         operation.tx.put_role(&after).await?;
         let written = RoleWritten { role: show_custom(&catalog, &after, members), adjusted };
         let trace = Trace::of(Some(&before), Some(&after)).role(role);

@@ -127,6 +127,9 @@ async fn table(product: &Product) -> String {
         house.members.set_status(alone(), &house.tenant, &archived, status, None).await.unwrap();
     }
     house.hire("t-none", &[], &[]).await;
+    let lead = roles.iter().find(|(id, _)| *id == "lead").unwrap().1.clone();
+    house.hire("o-lead", &[&lead], &["other"]).await;
+    house.hire("o-none", &[], &["other"]).await;
     actors.push(("none".to_owned(), house.hire("actor-none", &[], &[]).await));
     for (id, written) in [("spare small", product.small), ("spare large", product.large)] {
         roles.push((id, house.role(id, written).await));
@@ -135,6 +138,7 @@ async fn table(product: &Product) -> String {
     let mut matrix = Matrix::new(actors);
     let held = &roles[..roles.len() - 2];
     of_members(&mut matrix, &house, held).await;
+    of_another_team(&mut matrix, &house).await;
     of_batches(&mut matrix, &house, held).await;
     of_roles(&mut matrix, &house, product, &roles).await;
     assert_eq!(house.revision().await, before, "these were trials");
@@ -219,6 +223,39 @@ async fn of_members(matrix: &mut Matrix, house: &House, roles: &[(&str, RoleId)]
     let ask =
         async |actor: MemberId| outcome(all.delete(trial(&actor), tenant, &stranger, None).await);
     matrix.row("DeleteMember", "a stranger", ask).await;
+}
+
+/// Of members who are in a team that no actor is in: one who holds what the lead holds in its own
+/// team only, and one who holds nothing.
+async fn of_another_team(matrix: &mut Matrix, house: &House) {
+    let (all, tenant) = (&house.members, &house.tenant);
+    for id in ["lead", "none"] {
+        let target = member(&format!("o-{id}"));
+        let of = |what: &str| match what {
+            "" => format!("{id} of another team"),
+            what => format!("{id} of another, {what}"),
+        };
+        let ask = async |actor: MemberId| {
+            outcome(all.assign_roles(trial(&actor), tenant, &target, &[], None).await)
+        };
+        matrix.row("AssignRoles", &of("none"), ask).await;
+        for (what, teams) in [("none", &[][..]), ("mine", &["mine"]), ("both", &["mine", "other"])]
+        {
+            let teams = team_ids(teams);
+            let ask = async |actor: MemberId| {
+                outcome(all.set_teams(trial(&actor), tenant, &target, &teams, None).await)
+            };
+            matrix.row("UpdateMember", &of(what), ask).await;
+        }
+        let ask = async |actor: MemberId| {
+            let archived = MemberStatus::Archived;
+            outcome(all.set_status(trial(&actor), tenant, &target, archived, None).await)
+        };
+        matrix.row("ArchiveMember", &of(""), ask).await;
+        let ask =
+            async |actor: MemberId| outcome(all.delete(trial(&actor), tenant, &target, None).await);
+        matrix.row("DeleteMember", &of(""), ask).await;
+    }
 }
 
 /// Of one item; that all-or-nothing says the same is asserted.

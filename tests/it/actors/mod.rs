@@ -4,6 +4,7 @@
 mod escalation;
 mod matrix;
 mod random;
+mod taking;
 
 use std::sync::Arc;
 
@@ -50,7 +51,18 @@ impl House {
 
     async fn of(store: SqlStore, catalog: &str, directory: Option<TempDir>) -> Self {
         let fixture = include_str!("../../../src/domain/tests/fixture.toml");
-        let sources = shipped().iter().copied().chain([fixture]);
+        // Whoever manages roles in these need not manage members.
+        let separate = |id: &str| {
+            let named = fixture.replacen("id = \"test\"", &format!("id = \"{id}\""), 1);
+            named.replacen("members = \"admin.roles\"", "members = \"archive.list\"", 1)
+        };
+        let refusing = separate("separate_refusing").replacen(
+            "policy = \"reassign\"",
+            "policy = \"refuse_while_assigned\"",
+            1,
+        );
+        let own = [fixture.to_owned(), separate("separate"), refusing];
+        let sources = shipped().iter().copied().chain(own.iter().map(String::as_str));
         let catalogs: Vec<_> =
             sources.map(|source| Arc::new(Catalog::parse(source).unwrap())).collect();
         for catalog in &catalogs {

@@ -1,8 +1,10 @@
 //! Whatever sequence of mutations an actor manages to make, nobody ends up with more than it had
-//! before or the actor had, nothing is taken from who holds what the actor lacks, the actor itself
-//! stays as it is, and an owner remains.
+//! before or the actor had, nothing is taken from who holds what the actor lacks, nor is a role of
+//! theirs renamed, the actor itself stays as it is, and an owner remains. What it did to a member it
+//! could undo.
 //!
-//! Compared is what is really reached: for relations through teams, in which team.
+//! Compared is what is really reached: for relations through teams, in which team. The rules of
+//! `domain::actor` are not used for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +16,7 @@ use rolegate::service::roles::{Deletion, RoleDraft, RoleEdit};
 use rolegate::service::upsert::{Batch, BatchMode, ItemOutcome, Upsert};
 use rolegate::store::MemberFilter;
 
-use super::{House, alone, grants, member, name, on_behalf, outcome, role, team_ids};
+use super::{House, alone, grants, member, name, on_behalf, outcome, role, team_ids, trial};
 
 /// `ROLEGATE_PROPERTY_CASES` asks for another number.
 const CASES: u64 = 16;
@@ -82,6 +84,7 @@ type Reached = BTreeSet<(String, &'static str, Option<String>)>;
 struct Seen {
     members: BTreeMap<MemberId, Member>,
     roles: BTreeMap<RoleId, CompiledRole>,
+    names: BTreeMap<RoleId, String>,
 }
 
 impl Seen {
@@ -89,13 +92,25 @@ impl Seen {
         let tx = house.store.read().await.unwrap();
         let custom = tx.roles(&house.tenant, None, 1_000).await.unwrap();
         let all = tx.members(&house.tenant, &MemberFilter::default(), None, 1_000).await.unwrap();
+        let names = custom.iter().map(|role| (role.id.clone(), role.name.to_string())).collect();
         let compiled = |role: CustomRole| (role.id.clone(), role.compile(&house.catalog));
         let defaults = house.catalog.default_roles().iter();
         let defaults = defaults.map(|role| (role.id.clone(), CompiledRole::clone(&role.compiled)));
         Seen {
             members: all.into_iter().map(|member| (member.id.clone(), member)).collect(),
             roles: defaults.chain(custom.into_iter().map(compiled)).collect(),
+            names,
         }
+    }
+
+    /// Whether this member holds, or would hold if it were active, something that the other lacks:
+    /// a relation, or one through a team that the other does not reach in that team.
+    fn outranks(&self, house: &House, member: &Member, other: &Member) -> bool {
+        let in_one_team = |member: &Member| {
+            self.reached(house, &Member { teams: team_ids(&["mine"]), ..member.clone() })
+        };
+        !in_one_team(member).is_subset(&in_one_team(other))
+            || !self.reached(house, member).is_subset(&self.reached(house, other))
     }
 
     /// What a member reaches, or what its roles would give it if it is archived.
@@ -149,6 +164,7 @@ async fn no_sequence_of_mutations_gives_more_than_the_actor_holds() {
         let before = Seen::at(&house).await;
         let mine = now(&before, &house, &me);
         for step in 0..WRITES {
+            let last = Seen::at(&house).await;
             let (what, said) = try_something(&mut dice, &house, &me).await;
             let count = outcomes.entry(what).or_default();
             match said.as_str() {
@@ -171,27 +187,20 @@ async fn no_sequence_of_mutations_gives_more_than_the_actor_holds() {
                 let more: Vec<_> = reaches.difference(&allowed).collect();
                 assert!(more.is_empty(), "{place}: {id} got {more:?}");
                 let Some(was) = before.members.get(id) else { continue };
-                // Relation by relation, as betters are told.
-                let plain = |reached: &Reached| -> BTreeSet<(String, &'static str)> {
-                    reached
-                        .iter()
-                        .map(|(permission, relation, _)| (permission.clone(), *relation))
-                        .collect()
-                };
-                let held = before.reached(&house, was);
-                let has_teamless = |roles: &Seen, member: &Member| {
-                    let placed = Member { teams: team_ids(&["mine"]), ..member.clone() };
-                    plain(&roles.reached(&house, &placed))
-                };
-                let my_sets = has_teamless(&before, &before.members[&me]);
-                if has_teamless(&before, was).is_subset(&my_sets) {
+                if !before.outranks(&house, was, &before.members[&me]) {
                     continue;
                 }
+                let held = before.reached(&house, was);
                 let is = after.members.get(id).unwrap_or_else(|| panic!("{place}: {id} is gone"));
                 assert_eq!((is.status, &is.teams), (was.status, &was.teams), "{place}: {id}");
                 let lost: Vec<_> = held.difference(&after.reached(&house, is)).cloned().collect();
                 assert!(lost.is_empty(), "{place}: {id} lost {lost:?}");
+                for role in &was.roles {
+                    let (old, new) = (before.names.get(role), after.names.get(role));
+                    assert_eq!(old, new, "{place}: a role of {id} has another name");
+                }
             }
+            undone(&house, &me, &last, &Seen::at(&house).await, &place).await;
         }
     }
     for (what, (accepted, refused)) in &outcomes {
@@ -201,6 +210,34 @@ async fn no_sequence_of_mutations_gives_more_than_the_actor_holds() {
         ["ACTOR_LACKS_GRANT", "ACTOR_OUTRANKED", "ACTOR_IS_SUBJECT", "OWNER_REQUIRED", "yes"]
     {
         assert!(reasons.contains(reason), "{reason} is not in {reasons:?}");
+    }
+}
+
+/// Whether the actor could give back what it took from a member, and take back what it gave.
+async fn undone(house: &House, me: &MemberId, before: &Seen, after: &Seen, place: &str) {
+    for (id, is) in &after.members {
+        // What roles give changed for others.
+        if before.roles != after.roles {
+            return;
+        }
+        let undo = Upsert { id: id.clone(), roles: None, teams: None, status: None };
+        let was = before.members.get(id);
+        let said = match was {
+            Some(was) if was == is => continue,
+            Some(was) => {
+                let item = Upsert {
+                    roles: Some(was.roles.clone()),
+                    teams: Some(was.teams.clone()),
+                    status: Some(was.status),
+                    ..undo
+                };
+                let mode = BatchMode::AllOrNothing;
+                let batch = Batch { items: vec![Ok(item)], mode, archive_absent: false };
+                outcome(house.members.upsert(trial(me), &house.tenant, batch).await)
+            }
+            None => outcome(house.members.delete(trial(me), &house.tenant, id, None).await),
+        };
+        assert_eq!(said, "yes", "{place}: {was:?} -> {is:?} cannot be undone");
     }
 }
 
@@ -278,8 +315,11 @@ async fn try_something(dice: &mut Dice, house: &House, me: &MemberId) -> (&'stat
             ("clone role", outcome(made))
         }
         2 | 3 => {
+            let name = format!("Renamed {}", dice.below(1 << 30));
+            let renamed = dice.below(3) == 0;
             let edit = RoleEdit {
-                grants: Some(grants(&dice.grants())),
+                name: renamed.then_some(name),
+                grants: (!renamed || dice.below(2) == 0).then(|| grants(&dice.grants())),
                 expand_requirements: true,
                 ..RoleEdit::default()
             };
