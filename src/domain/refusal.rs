@@ -230,6 +230,8 @@ pub enum Refusal {
         /// The current one.
         current: String,
     },
+    /// The preview whose etag was sent no longer holds.
+    PreviewOutdated(PreviewLoss),
     /// The plan is used up.
     CustomRoleLimit {
         /// The plan.
@@ -250,6 +252,35 @@ pub enum Refusal {
     },
     /// The member on whose behalf it was asked may not do it.
     Actor(ActorRefusal),
+}
+
+/// Reason why a preview does not hold for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PreviewLoss {
+    /// Another change was previewed.
+    OtherChange,
+    /// The tenant has moved to another catalog version.
+    Catalog,
+    /// A role that decides what is gained and lost has changed.
+    Roles,
+    /// Other members hold the role, or one of them has other roles, teams or another status.
+    Members,
+    /// Another database, tenant or history made it, or it is no preview's at all.
+    Unknown,
+}
+
+impl PreviewLoss {
+    /// Name, as clients are given it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PreviewLoss::OtherChange => "change",
+            PreviewLoss::Catalog => "catalog",
+            PreviewLoss::Roles => "roles",
+            PreviewLoss::Members => "members",
+            PreviewLoss::Unknown => "unknown",
+        }
+    }
 }
 
 impl Refusal {

@@ -258,6 +258,7 @@ impl MemberService for MemberApi {
             actor_id: _,
             request_id: _,
             validate_only: _,
+            etag,
         } = message;
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let members = fields.at_most(MAX_BATCH, "members", members);
@@ -268,7 +269,8 @@ impl MemberService for MemberApi {
             pb::BatchMode::ItemByItem => BatchMode::ItemByItem,
         };
         let items = members.into_iter().enumerate().map(|(index, item)| upsert(index, item));
-        let batch = Batch { items: items.collect(), mode, archive_absent };
+        let etag = values::given(etag);
+        let batch = Batch { items: items.collect(), mode, archive_absent, etag };
 
         let Written { value, token } = self.members.upsert(context, &tenant, batch).await?;
         let BatchResult { items, archived, kept_owners, kept_from_actor, absent_unknown } = value;

@@ -160,7 +160,7 @@ pub(super) fn preview(answer: Answer<Preview>) -> pb::PreviewRoleChangeResponse 
         losing_member_count: show::count(losing),
         members: items.into_iter().map(impact).collect(),
         next_page_token: next_token,
-        etag: etag.unwrap_or_default(),
+        etag,
         consistency_token: token.unwrap_or_default(),
     }
 }

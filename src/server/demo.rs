@@ -193,6 +193,7 @@ async fn make(services: &Services, demo: &DemoTenant) -> Result<(), ServiceError
         items: demo.members.iter().map(upsert).map(Ok).collect(),
         mode: BatchMode::AllOrNothing,
         archive_absent: false,
+        etag: None,
     };
     services.members.upsert(context(), &tenant, batch).await?;
     Ok(())

@@ -9,6 +9,7 @@ use super::acting::on_member;
 use super::counts::WriteCounts;
 use super::error::ServiceError;
 use super::page::{Page, PageRequest, Pager};
+use super::preview::{Previewed, split};
 use super::refusals::RefusalCounts;
 use super::roles::{check_etag, unknown_roles};
 use super::seal::Seal;
@@ -178,7 +179,10 @@ impl Members {
         let (_, catalog) = operation.tenant().await?;
         let attempt = || on_member(id, json!({ "roles": roles }));
         let operation = operation.on_behalf(&catalog, Duty::Members, attempt).await?;
+        let (etag, preview) = split(etag);
         let before = existing(&operation, id, etag).await?;
+        let previewed = Previewed::Assign { members: [id].into(), roles: roles.iter().collect() };
+        operation.preview_holds(preview, &catalog, Some(&previewed)).await?;
         let violations = check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations).into());

@@ -60,8 +60,14 @@ impl Tokens {
         }
     }
 
-    fn epoch(&self) -> u64 {
+    /// The restore epoch that tokens are made in.
+    pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The seal of this database.
+    pub(super) fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// Takes on the database's epoch; `true` when it is a new one. Tokens of the old one are

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::acting::{Acting, bounded};
 use super::error::ServiceError;
 use super::members::{Members, list_roles_violations, owner_remains, parse_teams};
+use super::preview::Previewed;
 use super::refusals::Attempt;
 use super::roles::{collect, unknown_roles};
 use super::write::{Operation, Start, Trace, WriteContext, Written};
@@ -86,6 +87,27 @@ pub struct Batch {
     pub mode: BatchMode,
     /// Archive the active members that it does not name.
     pub archive_absent: bool,
+    /// Only if all is as it was previewed: an assignment of the same roles to each, and nothing else.
+    pub etag: Option<String>,
+}
+
+impl Batch {
+    /// The assignment that it comes to, if it is one that can be previewed.
+    fn assignment(&self) -> Option<Previewed<'_>> {
+        let (mut members, mut roles) = (BTreeSet::new(), None);
+        for item in &self.items {
+            let Ok(Upsert { id, roles: Some(given), teams: None, status: None }) = item else {
+                return None;
+            };
+            let given: BTreeSet<&RoleId> = given.iter().collect();
+            if *roles.get_or_insert_with(|| given.clone()) != given {
+                return None;
+            }
+            members.insert(id);
+        }
+        let roles = roles.filter(|_| !self.archive_absent)?;
+        Some(Previewed::Assign { members, roles })
+    }
 }
 
 impl Members {
@@ -116,6 +138,10 @@ impl Members {
         if let Some(acting) = operation.acting.as_ref().filter(|_| archive_absent) {
             let judged = acting.actor.may(&catalog, Duty::Removal);
             operation = operation.judged(judged).await?;
+        }
+        if batch.etag.is_some() {
+            let (etag, change) = (batch.etag.as_deref(), batch.assignment());
+            operation.preview_holds(etag, &catalog, change.as_ref()).await?;
         }
         let sync = Sync::prepare(&operation, &catalog, &batch).await?;
         let mut changes = sync.apply(batch.items);

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::acting::Acting;
 use super::counts::{WriteCounts, WriteEnding, WriteOutcome};
 use super::error::ServiceError;
+use super::preview::{Previewed, holds};
 use super::refusals::{Attempt, RefusalCounts};
 use super::token::Tokens;
 use crate::domain::Timestamp;
@@ -193,6 +194,21 @@ impl Operation {
                 Err(Refusal::TenantDeleted(self.tenant.clone()).into())
             }
             _ => Err(Refusal::TenantNotFound(self.tenant.clone()).into()),
+        }
+    }
+
+    /// Refuses where an etag of a preview was given that does not hold for this change.
+    pub(super) async fn preview_holds(
+        &self,
+        etag: Option<&str>,
+        catalog: &Catalog,
+        change: Option<&Previewed<'_>>,
+    ) -> Result<(), ServiceError> {
+        match (etag, self.tx.tenant()) {
+            (Some(etag), Some(tenant)) => {
+                holds(&self.tx, &self.tokens, (tenant, catalog), etag, change).await
+            }
+            _ => Ok(()),
         }
     }
 

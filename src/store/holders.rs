@@ -1,17 +1,18 @@
 //! What happens to everybody who holds a role, in a few statements however many they are.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait, QueryFilter, QuerySelect,
-    QueryTrait, Select, Statement, sea_query::SelectStatement,
+    ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait, PaginatorTrait, QueryFilter,
+    QuerySelect, QueryTrait, Select, Statement, sea_query::SelectStatement,
 };
 
 use super::StoreError;
 use super::entity::{member, member_role, member_team};
-use super::read::ReadTx;
+use super::members::holders;
+use super::read::{CHUNK, ReadTx};
 use super::rows::{ACTIVE, count, stored};
 use super::write::WriteTx;
 use crate::domain::Timestamp;
-use crate::domain::ids::{RoleId, TeamId, TenantId};
+use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 
 /// For each active holder of a role all its roles as one text, and how many have the same. Goes along
 /// the index of the role's holders once; the separator is in no id.
@@ -68,6 +69,57 @@ impl ReadTx {
             .one(&self.tx)
             .await?;
         Ok(found.is_some())
+    }
+
+    /// How many members hold the role, archived ones too.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn count_holders(&self, tenant: &TenantId, role: &RoleId) -> Result<u64, StoreError> {
+        let holders = member_role::Entity::find()
+            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(member_role::COLUMN.role_id.eq(role.as_str()));
+        Ok(holders.count(&self.tx).await?)
+    }
+
+    /// The same, if none of them was changed after this revision. Goes along the index of the role's
+    /// holders, a part at a time, up to the first who was: no statement can turn out to join all
+    /// holders with all members.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn holders_as_of(
+        &self,
+        tenant: &TenantId,
+        role: &RoleId,
+        revision: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let (mut all, mut last) = (0, None);
+        loop {
+            let ids: Vec<String> = holders(tenant, role, last.as_ref())
+                .limit(CHUNK as u64)
+                .into_tuple()
+                .all(&self.tx)
+                .await?;
+            let changed: Option<String> = member::Entity::find()
+                .select_only()
+                .column(member::Column::Id)
+                .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+                .filter(member::COLUMN.id.is_in(ids.iter().map(String::as_str)))
+                .filter(member::COLUMN.revision.gt(stored(revision)))
+                .limit(1)
+                .into_tuple()
+                .one(&self.tx)
+                .await?;
+            if changed.is_some() {
+                return Ok(None);
+            }
+            all += ids.len() as u64;
+            match ids.last().filter(|_| ids.len() == CHUNK) {
+                Some(id) => last = Some(MemberId::trusted(id)),
+                None => return Ok(Some(all)),
+            }
+        }
     }
 
     /// The other roles of those who hold a role, archived ones too, each once; of those only who are

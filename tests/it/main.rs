@@ -15,6 +15,7 @@ mod domain;
 mod e2e;
 mod pages;
 mod postgres;
+mod previews;
 mod properties;
 mod proxy;
 mod reference;

@@ -80,6 +80,7 @@ impl Services {
             items: (0..members).map(|n| Ok(upsert(n))).collect(),
             mode: BatchMode::AllOrNothing,
             archive_absent: false,
+            etag: None,
         };
         self.members.upsert(context("Sync"), &self.tenant, batch).await.unwrap();
     }

@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 use crate::domain::actor::{ActorRefusal, Better, Lack, Missing};
 use crate::domain::grant::{Choice, GrantProblem};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::refusal::{CursorLoss, Problem, Refusal, Unit, Violation};
+use crate::domain::refusal::{CursorLoss, PreviewLoss, Problem, Refusal, Unit, Violation};
 use crate::domain::relation::Relation;
 use crate::grpc::pb::ErrorReason;
 use crate::grpc::status::{DOMAIN, code};
@@ -183,11 +183,12 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::RequestIdReused { .. } => 17,
         Refusal::ConsistencyTokenAhead => 18,
         Refusal::EtagMismatch { .. } => 19,
-        Refusal::CustomRoleLimit { .. } => 20,
-        Refusal::CursorExpired(loss) => 21 + *loss as usize,
-        Refusal::WatchStreamLimit { per_caller, .. } => 24 + usize::from(*per_caller),
-        Refusal::TenantNotAllowed(_) => 26,
-        Refusal::Actor(refused) => 27 + place_of_actor_refusal(refused),
+        Refusal::PreviewOutdated(loss) => 20 + *loss as usize,
+        Refusal::CustomRoleLimit { .. } => 25,
+        Refusal::CursorExpired(loss) => 26 + *loss as usize,
+        Refusal::WatchStreamLimit { per_caller, .. } => 29 + usize::from(*per_caller),
+        Refusal::TenantNotAllowed(_) => 31,
+        Refusal::Actor(refused) => 32 + place_of_actor_refusal(refused),
     }
 }
 
@@ -298,6 +299,11 @@ fn other_refusals() -> Vec<Refusal> {
         Refusal::RequestIdReused { request_id: "r1".into() },
         Refusal::ConsistencyTokenAhead,
         Refusal::EtagMismatch { current: "7".into() },
+        Refusal::PreviewOutdated(PreviewLoss::OtherChange),
+        Refusal::PreviewOutdated(PreviewLoss::Catalog),
+        Refusal::PreviewOutdated(PreviewLoss::Roles),
+        Refusal::PreviewOutdated(PreviewLoss::Members),
+        Refusal::PreviewOutdated(PreviewLoss::Unknown),
         Refusal::CustomRoleLimit { plan: "enterprise".into(), limit: 5, current: 5 },
         Refusal::CursorExpired(CursorLoss::Trimmed),
         Refusal::CursorExpired(CursorLoss::Restored),

@@ -1,7 +1,7 @@
 //! What a guard says.
 
 use super::{MAX_FIELD_BYTES, Said, all_of, counted, listed, problem, quoted, shortened, watch};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{PreviewLoss, Refusal};
 use crate::grpc::pb::ErrorReason;
 
 /// What is said of a refusal; of several violations, the first.
@@ -163,6 +163,26 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
             );
             Said::new(ErrorReason::EtagMismatch, message).with("current", current)
         }
+        Refusal::PreviewOutdated(loss) => {
+            let what = match loss {
+                PreviewLoss::OtherChange => "The etag is of a preview of another change than this",
+                PreviewLoss::Catalog => {
+                    "The tenant has moved to another catalog version since this was previewed"
+                }
+                PreviewLoss::Roles => "A role that the preview depends on has changed since",
+                PreviewLoss::Members => {
+                    "Members that the preview is about have changed since: who holds the role, or \
+                     the roles, the teams or the status of one of them"
+                }
+                PreviewLoss::Unknown => {
+                    "The etag is neither a current one nor that of a preview of this tenant"
+                }
+            };
+            let message = format!(
+                "{what}. Preview the change again, decide on what that shows, and send its etag."
+            );
+            Said::new(ErrorReason::EtagMismatch, message).with("changed", loss.name())
+        }
         Refusal::CustomRoleLimit { plan, limit, current } => {
             let allowed = counted(u64::from(*limit), "custom role");
             let message = if plan.is_empty() {
@@ -221,6 +241,7 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::MemberAlreadyExists(_)
         | Refusal::RoleNameTaken { .. }
         | Refusal::EtagMismatch { .. }
+        | Refusal::PreviewOutdated(_)
         | Refusal::CustomRoleLimit { .. }
         | Refusal::CursorExpired(_)
         | Refusal::WatchStreamLimit { .. }

@@ -9,20 +9,23 @@ pub(super) struct Cursor {
     pub(super) revision: u64,
     pub(super) gaining: u64,
     pub(super) losing: u64,
+    /// The etag of the first page, for all of them: what was shown there must hold as well.
+    pub(super) etag: String,
     pub(super) last: MemberId,
 }
 
 impl Cursor {
     pub(super) fn text(&self) -> String {
-        let Cursor { revision, gaining, losing, last } = self;
-        format!("{revision}:{gaining}:{losing}:{last}")
+        let Cursor { revision, gaining, losing, etag, last } = self;
+        format!("{revision}:{gaining}:{losing}:{etag}:{last}")
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, ':');
+        let mut parts = text.splitn(5, ':');
         let mut number = || parts.next()?.parse().ok();
         let (revision, gaining, losing) = (number()?, number()?, number()?);
-        Some(Cursor { revision, gaining, losing, last: MemberId::trusted(parts.next()?) })
+        let etag = parts.next()?.to_owned();
+        Some(Cursor { revision, gaining, losing, etag, last: MemberId::trusted(parts.next()?) })
     }
 }
 
@@ -34,10 +37,11 @@ mod tests {
     fn a_cursor_is_read_back() {
         for id in ["alice", "1:2:3:x", ":", "a b"] {
             let last = MemberId::trusted(id);
-            let cursor = Cursor { revision: 7, gaining: 100_000, losing: 0, last };
+            let etag = "preview.x".to_owned();
+            let cursor = Cursor { revision: 7, gaining: 100_000, losing: 0, etag, last };
             assert_eq!(Cursor::parse(&cursor.text()), Some(cursor));
         }
-        for text in ["", "alice", "1:2:3", "a:2:3:x"] {
+        for text in ["", "alice", "1:2:3", "1:2:3:x", "a:2:3:e:x"] {
             assert_eq!(Cursor::parse(text), None, "{text}");
         }
     }

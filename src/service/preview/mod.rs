@@ -1,12 +1,14 @@
 //! What a change of a role would do, before it is done: per permission, and per member.
 
 mod cursor;
+mod etag;
 mod impacts;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use cursor::Cursor;
+pub(super) use etag::{Previewed, holds, split};
 use impacts::{Held, Impacts, holding};
 
 use super::decide::Answer;
@@ -14,7 +16,7 @@ use super::error::ServiceError;
 use super::held_roles::HeldRoles;
 use super::members::check_roles;
 use super::page::{Page, PageRequest, Pager};
-use super::roles::{Roles, editable, etag, parse_grants, reassignment};
+use super::roles::{Roles, editable, parse_grants, reassignment};
 use super::tenants::in_use;
 use super::who::{MAX_CHUNK, MAX_SCANNED};
 use crate::domain::catalog::Catalog;
@@ -77,8 +79,8 @@ pub struct Preview {
     pub losing: u64,
     /// Active members for whom something changes, in the order of their ids.
     pub members: Page<MemberImpact>,
-    /// What it holds for: the role's etag, or the one member's.
-    pub etag: Option<String>,
+    /// Holds as long as what this was computed from is as it was; the same on all pages.
+    pub etag: String,
 }
 
 impl Roles {
@@ -107,36 +109,48 @@ impl Roles {
         let roles = HeldRoles::new(&tx, tenant, &catalog);
         let counted = cursor.as_ref().filter(|cursor| cursor.revision == record.revision);
         let counted = counted.map(|cursor| (cursor.gaining, cursor.losing));
-        let after = cursor.map(|cursor| cursor.last);
+        let (first, after) = cursor.map(|cursor| (cursor.etag, cursor.last)).unzip();
+        let etag = async |change: Previewed<'_>| match first {
+            Some(etag) => Ok(etag),
+            None => etag::of_preview(&tx, &self.tokens, &record, &change).await,
+        };
         let mut looking = Looking { tx: &tx, tenant, catalog: &catalog, roles, counted, size };
-        let (mut preview, last) = match change {
+        let (mut preview, last, etag) = match change {
             RoleChange::Update { role, grants, expand_requirements } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
                 let grants = parse_grants(&catalog, grants, *expand_requirements)
                     .map_err(|violations| Refusal::Invalid(violations).within("update"))?;
+                let etag = etag(Previewed::Update { role: &role.id, grants: &grants }).await?;
                 let compiled = CustomRole { grants, ..role.clone() }.compile(&catalog);
                 let instead = Some((role.id.clone(), Arc::new(compiled)));
-                looking.holders(&role, instead, after).await?
+                let (preview, last) = looking.holders(&role, instead, after).await?;
+                (preview, last, etag)
             }
             RoleChange::Delete { role, reassign_to } => {
                 let role = editable(&tx, &catalog, tenant, role).await?;
                 let target = reassignment(&tx, &catalog, tenant, &role, reassign_to.as_ref())
                     .await
                     .map_err(|error| error.within("deletion"))?;
+                let reassign_to = target.as_ref();
+                let etag = etag(Previewed::Delete { role: &role.id, reassign_to }).await?;
                 looking.roles.meet(&target).await?;
                 let instead = target.and_then(|target| {
                     let compiled = looking.roles.get(&target)?;
                     Some((target, compiled))
                 });
-                looking.holders(&role, instead, after).await?
+                let (preview, last) = looking.holders(&role, instead, after).await?;
+                (preview, last, etag)
             }
             RoleChange::Assign { members, roles } => {
-                looking.assignment(members, roles, after).await?
+                let (preview, last) = looking.assignment(members, roles, after).await?;
+                let (members, roles) = (members.iter().collect(), roles.iter().collect());
+                (preview, last, etag(Previewed::Assign { members, roles }).await?)
             }
         };
+        preview.etag.clone_from(&etag);
         if let Some(last) = last {
             let Preview { gaining, losing, .. } = preview;
-            let cursor = Cursor { revision: record.revision, gaining, losing, last };
+            let cursor = Cursor { revision: record.revision, gaining, losing, etag, last };
             preview.members.next_token = pager.token(&cursor.text());
         }
         let token = Some(self.tokens.issue(tenant, record.revision));
@@ -188,7 +202,7 @@ impl Looking<'_> {
             gaining,
             losing,
             members: Page { items: Vec::new(), next_token: String::new() },
-            etag: Some(etag(role.revision)),
+            etag: String::new(),
         };
         if gaining == 0 && losing == 0 {
             return Ok((preview, None));
@@ -278,10 +292,7 @@ impl Looking<'_> {
             gaining: 0,
             losing: 0,
             members: Page { items: Vec::new(), next_token: String::new() },
-            etag: match members.as_slice() {
-                [only] => Some(etag(only.revision)),
-                _ => None,
-            },
+            etag: String::new(),
         };
         let mut more = false;
         members.retain(|member| member.status == MemberStatus::Active);

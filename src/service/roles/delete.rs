@@ -10,6 +10,7 @@ use crate::domain::refusal::{Problem, Refusal};
 use crate::domain::role::CustomRole;
 use crate::service::ServiceError;
 use crate::service::acting::on_role;
+use crate::service::preview::{Previewed, split};
 use crate::service::write::{Start, Trace, WriteContext, Written};
 use crate::store::{ReadTx, RoleMembers, Touched};
 
@@ -20,7 +21,7 @@ pub struct Deletion {
     pub reassign_to: Option<RoleId>,
     /// What was typed to confirm.
     pub confirmation: String,
-    /// Only if the role is as last read.
+    /// Only if the role is as last read, or all is as it was previewed.
     pub etag: Option<String>,
 }
 
@@ -54,8 +55,11 @@ impl Roles {
         let attempt = || on_role(Some(role), serde_json::json!({ "reassign_to": reassign_to }));
         let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let before = editable(&operation.tx, &catalog, tenant, role).await?;
-        check_etag(deletion.etag.as_deref(), before.revision)?;
+        let (etag, preview) = split(deletion.etag.as_deref());
+        check_etag(etag, before.revision)?;
         let target = reassignment(&operation.tx, &catalog, tenant, &before, reassign_to).await?;
+        let change = Previewed::Delete { role, reassign_to: target.as_ref() };
+        operation.preview_holds(preview, &catalog, Some(&change)).await?;
         confirmed(&catalog, &before, &deletion.confirmation)?;
         let operation = operation.may_delete_role(role, target.as_ref()).await?;
         let mut touched = vec![role.clone()];

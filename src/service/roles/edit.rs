@@ -18,6 +18,7 @@ use crate::domain::role::{CompiledRole, CustomRole, RoleKind};
 use crate::domain::tenant::Tenant;
 use crate::service::ServiceError;
 use crate::service::acting::on_role;
+use crate::service::preview::{Previewed, split};
 use crate::service::write::{Operation, Start, Trace, WriteContext, Written};
 use crate::store::{RoleMembers, Touched};
 
@@ -45,7 +46,7 @@ pub struct RoleEdit {
     pub grants: Option<Vec<Grant>>,
     /// Add what the grants require.
     pub expand_requirements: bool,
-    /// Only if the role is as last read.
+    /// Only if the role is as last read, or all is as it was previewed.
     pub etag: Option<String>,
 }
 
@@ -161,7 +162,8 @@ impl Roles {
         let attempt = || on_role(Some(role), json!({ "name": edit.name, "grants": edit.grants }));
         let operation = operation.on_behalf(&catalog, Duty::Roles, attempt).await?;
         let before = editable(&operation.tx, &catalog, tenant, role).await?;
-        check_etag(edit.etag.as_deref(), before.revision)?;
+        let (etag, preview) = split(edit.etag.as_deref());
+        check_etag(etag, before.revision)?;
         let name = name.unwrap_or_else(|| Some(before.name.clone()));
         let description = description.unwrap_or_else(|| Some(before.description.clone()));
         let grants = match &edit.grants {
@@ -173,6 +175,8 @@ impl Roles {
         let (Some(name), Some(description), Some(grants)) = (name, description, grants) else {
             return Err(Refusal::Invalid(violations).into());
         };
+        let previewed = Previewed::Update { role, grants: &grants };
+        operation.preview_holds(preview, &catalog, Some(&previewed)).await?;
         let adjusted = edit.grants.as_ref().map(|asked| added(asked, &grants)).unwrap_or_default();
         if name != before.name {
             name_is_free(&operation, &catalog, tenant, &name, Some(role)).await?;

@@ -49,7 +49,7 @@ fn upsert(id: &str) -> Upsert {
 }
 
 fn batch(items: Vec<Upsert>, mode: BatchMode) -> Batch {
-    Batch { items: items.into_iter().map(Ok).collect(), mode, archive_absent: false }
+    Batch { items: items.into_iter().map(Ok).collect(), mode, archive_absent: false, etag: None }
 }
 
 async fn nothing_leads_to_more_than_one_holds(house: House) {

@@ -263,7 +263,8 @@ async fn of_batches(matrix: &mut Matrix, house: &House, roles: &[(&str, RoleId)]
     let ask = async |actor: MemberId, item: Upsert| {
         let mut said = Vec::new();
         for mode in [BatchMode::AllOrNothing, BatchMode::ItemByItem] {
-            let batch = Batch { items: vec![Ok(item.clone())], mode, archive_absent: false };
+            let batch =
+                Batch { items: vec![Ok(item.clone())], mode, archive_absent: false, etag: None };
             let done = house.members.upsert(trial(&actor), &house.tenant, batch).await;
             said.push(match &done {
                 Ok(written) => match &written.value.items[0].1 {

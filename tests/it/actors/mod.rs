@@ -23,17 +23,17 @@ use rolegate::store::{AuditEvent, AuditFilter, OpenOptions, SqlStore};
 use tempfile::TempDir;
 
 /// A tenant in a database of its own, whose owner is `owner`.
-struct House {
-    store: SqlStore,
-    roles: Roles,
-    members: Members,
-    tenant: TenantId,
+pub(crate) struct House {
+    pub(crate) store: SqlStore,
+    pub(crate) roles: Roles,
+    pub(crate) members: Members,
+    pub(crate) tenant: TenantId,
     catalog: Arc<Catalog>,
     _directory: Option<TempDir>,
 }
 
 impl House {
-    async fn sqlite(catalog: &str) -> Self {
+    pub(crate) async fn sqlite(catalog: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("rolegate.db").display());
         let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
@@ -41,7 +41,7 @@ impl House {
     }
 
     /// `None` where there is no PostgreSQL.
-    async fn postgres(catalog: &str) -> Option<Self> {
+    pub(crate) async fn postgres(catalog: &str) -> Option<Self> {
         let cluster = crate::postgres::shared()?;
         let url = cluster.url(&cluster.create_database());
         let options = OpenOptions { migrate: true, ..OpenOptions::new(&url) };
@@ -92,7 +92,7 @@ impl House {
     }
 
     /// Makes an active member, on nobody's behalf.
-    async fn hire(&self, id: &str, roles: &[&RoleId], teams: &[&str]) -> MemberId {
+    pub(crate) async fn hire(&self, id: &str, roles: &[&RoleId], teams: &[&str]) -> MemberId {
         let roles: Vec<RoleId> = roles.iter().map(|role| (*role).clone()).collect();
         let id = member(id);
         let made = self.members.create(alone(), &self.tenant, &id, &roles, &team_ids(teams)).await;
@@ -101,14 +101,20 @@ impl House {
     }
 
     /// Makes a custom role, on nobody's behalf.
-    async fn role(&self, name: &str, written: &[&str]) -> RoleId {
+    pub(crate) async fn role(&self, name: &str, written: &[&str]) -> RoleId {
         let made = self.roles.create(alone(), &self.tenant, &draft(name, written)).await.unwrap();
         made.value.role.id
     }
 
-    async fn revision(&self) -> u64 {
+    pub(crate) async fn revision(&self) -> u64 {
         let tx = self.store.read().await.unwrap();
         tx.tenant(&self.tenant).await.unwrap().unwrap().revision
+    }
+
+    /// Tenants in the same database.
+    pub(crate) fn tenants(&self) -> Tenants {
+        let identity = self.store.identity();
+        Tenants::new(self.store.clone(), Tokens::new(identity), Seal::new(identity.signing_key))
     }
 
     /// What the audit has of an actor, oldest first.
@@ -121,20 +127,20 @@ impl House {
     }
 }
 
-fn member(id: &str) -> MemberId {
+pub(crate) fn member(id: &str) -> MemberId {
     MemberId::parse(id).unwrap()
 }
 
-fn role(id: &str) -> RoleId {
+pub(crate) fn role(id: &str) -> RoleId {
     RoleId::parse(id).unwrap()
 }
 
-fn team_ids(teams: &[&str]) -> Vec<TeamId> {
+pub(crate) fn team_ids(teams: &[&str]) -> Vec<TeamId> {
     teams.iter().map(|team| TeamId::parse(team).unwrap()).collect()
 }
 
 /// `ticket.work at all`, or `customer.edit`.
-fn grants(written: &[&str]) -> Vec<Grant> {
+pub(crate) fn grants(written: &[&str]) -> Vec<Grant> {
     crate::domain::grants(written)
 }
 
@@ -143,7 +149,7 @@ fn draft(name: &str, written: &[&str]) -> RoleDraft {
 }
 
 /// The caller answers for it.
-fn alone() -> WriteContext {
+pub(crate) fn alone() -> WriteContext {
     WriteContext {
         caller: "test".into(),
         actor: None,
@@ -153,7 +159,7 @@ fn alone() -> WriteContext {
     }
 }
 
-fn on_behalf(actor: &MemberId) -> WriteContext {
+pub(crate) fn on_behalf(actor: &MemberId) -> WriteContext {
     WriteContext { actor: Some(actor.clone()), ..alone() }
 }
 
@@ -166,7 +172,7 @@ fn with_request(context: WriteContext, id: &str, payload: &str) -> WriteContext 
 }
 
 /// `yes`, the actor rule that refused it, or another refusal.
-fn outcome<T>(result: Result<Written<T>, ServiceError>) -> String {
+pub(crate) fn outcome<T>(result: Result<Written<T>, ServiceError>) -> String {
     match result {
         Ok(_) => "yes".to_owned(),
         Err(ServiceError::Refused(refusal)) => name(&refusal),

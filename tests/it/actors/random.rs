@@ -232,7 +232,8 @@ async fn undone(house: &House, me: &MemberId, before: &Seen, after: &Seen, place
                     ..undo
                 };
                 let mode = BatchMode::AllOrNothing;
-                let batch = Batch { items: vec![Ok(item)], mode, archive_absent: false };
+                let batch =
+                    Batch { items: vec![Ok(item)], mode, archive_absent: false, etag: None };
                 outcome(house.members.upsert(trial(me), &house.tenant, batch).await)
             }
             None => outcome(house.members.delete(trial(me), &house.tenant, id, None).await),
@@ -354,7 +355,7 @@ async fn try_something(dice: &mut Dice, house: &House, me: &MemberId) -> (&'stat
             }
             let mode = *dice.of(&[BatchMode::AllOrNothing, BatchMode::ItemByItem]);
             let archive_absent = mode == BatchMode::ItemByItem && dice.below(6) == 0;
-            let batch = Batch { items, mode, archive_absent };
+            let batch = Batch { items, mode, archive_absent, etag: None };
             match members.upsert(act(), tenant, batch).await {
                 Ok(written) => {
                     let refused = written.value.items.iter().find_map(|(_, item)| match item {

@@ -79,7 +79,8 @@ async fn a_member_of_another_team_is_left_alone(house: House) {
         Upsert { status: Some(active), ..upsert(&tom) },
     ] {
         for mode in [BatchMode::AllOrNothing, BatchMode::ItemByItem] {
-            let batch = Batch { items: vec![Ok(item.clone())], mode, archive_absent: false };
+            let batch =
+                Batch { items: vec![Ok(item.clone())], mode, archive_absent: false, etag: None };
             said.push(match members.upsert(act(), tenant, batch).await {
                 Ok(written) => match &written.value.items[0].1 {
                     ItemOutcome::Refused(refusal) => name(refusal),
@@ -93,7 +94,8 @@ async fn a_member_of_another_team_is_left_alone(house: House) {
     assert_eq!(house.revision().await, before, "nothing was changed");
 
     // Who is absent from a sync is kept for the same reason, with the others that are beyond it.
-    let batch = Batch { items: vec![], mode: BatchMode::ItemByItem, archive_absent: true };
+    let batch =
+        Batch { items: vec![], mode: BatchMode::ItemByItem, archive_absent: true, etag: None };
     let done = members.upsert(act(), tenant, batch).await.unwrap().value;
     assert_eq!(done.archived, std::slice::from_ref(&bea));
     assert_eq!(done.kept_from_actor, ["lead", "owner", "tess"].map(member));

@@ -359,7 +359,12 @@ fn batch(members: &[Member]) -> Batch {
             status: Some(status(member)),
         })
     });
-    Batch { items: items.collect(), mode: BatchMode::AllOrNothing, archive_absent: false }
+    Batch {
+        items: items.collect(),
+        mode: BatchMode::AllOrNothing,
+        archive_absent: false,
+        etag: None,
+    }
 }
 
 fn status(member: &Member) -> MemberStatus {
