@@ -14,6 +14,7 @@ use super::refusals::RefusalCounts;
 use super::roles::{check_etag, unknown_roles};
 use super::seal::Seal;
 use super::token::Tokens;
+use super::told::{moved_roles, told};
 use super::write::{Operation, Start, Trace, WriteContext, Writer, Written};
 use crate::domain::actor::Duty;
 use crate::domain::catalog::Catalog;
@@ -131,7 +132,7 @@ impl Members {
         };
         let operation = operation.may_change(None, Some(&member)).await?;
         operation.tx.put_members(std::slice::from_ref(&member)).await?;
-        let trace = Trace::of(None, Some(&member)).member(id);
+        let trace = told(None, &member);
         operation.finish(member, Touched::Members(vec![id.clone()]), trace).await
     }
 
@@ -243,7 +244,8 @@ impl Members {
         owner_remains(&operation, &catalog).await?;
         // The audit tells of the member by the name that the rest of the trail has for it now.
         let pseudonym = operation.tx.erase_member(id).await?;
-        let trace = Trace::default().member(&pseudonym);
+        let roles = moved_roles(Some(&before), None);
+        let trace = Trace { roles, ..Trace::default() }.member(&pseudonym);
         // Changes are kept for a while, so this one cannot name the member.
         operation.finish((), Touched::Tenant, trace).await
     }
@@ -275,7 +277,7 @@ async fn change(
     after.updated_at = operation.now;
     operation.tx.put_members(std::slice::from_ref(&after)).await?;
     owner_remains(&operation, &catalog).await?;
-    let trace = Trace::of(Some(&before), Some(&after)).member(&after.id);
+    let trace = told(Some(&before), &after);
     let touched = Touched::Members(vec![after.id.clone()]);
     operation.finish(after, touched, trace).await
 }

@@ -27,6 +27,7 @@ pub mod seal;
 pub mod sieve;
 pub mod tenants;
 pub mod token;
+mod told;
 pub mod under_way;
 pub mod upsert;
 pub mod warm_up;

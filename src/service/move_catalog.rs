@@ -234,7 +234,7 @@ async fn rename(
         if let Some(renamed) = new.default_role_renamed(role.id.as_str())
             && renamed.id != role.id
         {
-            operation.tx.reassign_role(&role.id, &renamed.id, operation.now).await?;
+            operation.move_holders(&role.id, Some(&renamed.id)).await?;
             for id in [&role.id, &renamed.id] {
                 if !rewritten.contains(id) {
                     rewritten.push(id.clone());

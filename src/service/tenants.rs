@@ -14,6 +14,7 @@ use super::page::{Page, PageRequest, Pager};
 use super::roles::{check_etag, custom_role_limit};
 use super::seal::Seal;
 use super::token::Tokens;
+use super::told::moved_roles;
 use super::write::{Operation, Start, Trace, WriteContext, Writer, Written};
 use crate::domain::catalog::{Catalog, CatalogRef};
 use crate::domain::ids::{MemberId, TeamId, TenantId};
@@ -188,6 +189,7 @@ impl Tenants {
         operation.tx.put_members(std::slice::from_ref(&owner)).await?;
         let created = TenantCreated { tenant, owner };
         let trace = Trace::of(None, Some(&created)).member(&created.owner.id);
+        let trace = Trace { roles: moved_roles(None, Some(&created.owner)), ..trace };
         operation.finish(created, Touched::Tenant, trace).await
     }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::acting::{Acting, bounded};
 use super::error::ServiceError;
@@ -11,6 +10,7 @@ use super::members::{Members, list_roles_violations, owner_remains, parse_teams}
 use super::preview::Previewed;
 use super::refusals::Attempt;
 use super::roles::{collect, unknown_roles};
+use super::told::told_in_parts;
 use super::write::{Operation, Start, Trace, WriteContext, Written};
 use crate::domain::actor::{ActorRefusal, Duty, Measures};
 use crate::domain::catalog::Catalog;
@@ -180,7 +180,7 @@ impl Members {
         owner_remains(&operation, &catalog).await?;
         let ids: Vec<MemberId> = after.iter().map(|member| member.id.clone()).collect();
         let touched = if ids.len() > MAX_NAMED { Touched::Tenant } else { Touched::Members(ids) };
-        let traces = traces(before, after);
+        let traces = told_in_parts(before, after);
         let written = operation.finish_in_parts(result, touched, traces).await?;
         Ok(recorded(written, refused).await)
     }
@@ -240,40 +240,6 @@ async fn recorded<T>(written: T, refused: Option<(Attempt, ActorRefusal)>) -> T 
         attempt.record(&refusal).await;
     }
     written
-}
-
-/// The most members, and about the most JSON, of which one audit event tells: whoever lists or
-/// erases holds a few of them at a time.
-const TOLD_AT_ONCE: usize = 100;
-const TOLD_BYTES: usize = 64 << 10;
-
-/// The audit events of a batch. What was before is in the order of what is after, without those
-/// that were not there.
-fn traces(before: Vec<Member>, after: Vec<Member>) -> impl Iterator<Item = Trace> {
-    let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
-    let mut next = move || {
-        let is = after.next()?;
-        let was = before.next_if(|was| was.id == is.id);
-        let was = was.and_then(|was| serde_json::to_value(was).ok());
-        let told = serde_json::to_value(&is).ok();
-        let bytes = [&was, &told].into_iter().flatten().map(|told| told.to_string().len()).sum();
-        Some((is.id, was, told, bytes))
-    };
-    let mut held: Option<(MemberId, Option<Value>, Option<Value>, usize)> = next();
-    std::iter::from_fn(move || {
-        let (mut members, mut was, mut is, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        while let Some((id, old, new, size)) = held.take_if(|(_, _, _, size)| {
-            members.is_empty() || (members.len() < TOLD_AT_ONCE && bytes + *size <= TOLD_BYTES)
-        }) {
-            members.push(id);
-            was.extend(old);
-            is.extend(new);
-            bytes += size;
-            held = next();
-        }
-        let (before, after) = (Some(Value::Array(was)), Some(Value::Array(is)));
-        (!members.is_empty()).then_some(Trace { members, before, after, ..Trace::default() })
-    })
 }
 
 /// What is known before the first item is looked at.

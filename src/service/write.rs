@@ -117,6 +117,32 @@ pub(super) struct Operation {
     ending: WriteEnding,
 }
 
+/// Common part of the audit events of a mutation.
+struct ToldBy {
+    at: Timestamp,
+    caller: String,
+    actor: Option<MemberId>,
+    method: &'static str,
+    request_id: Option<String>,
+}
+
+impl ToldBy {
+    fn entry(&self, trace: Trace) -> AuditEntry {
+        let Trace { roles, members, before, after } = trace;
+        AuditEntry {
+            at: self.at,
+            caller: self.caller.clone(),
+            actor: self.actor.clone(),
+            method: self.method.to_owned(),
+            request_id: self.request_id.clone(),
+            roles,
+            members,
+            before,
+            after,
+        }
+    }
+}
+
 /// What is remembered of an answer.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Remembered<T> {
@@ -288,25 +314,33 @@ impl Operation {
         }
         let revision = self.tx.next_revision();
         let value = self.remember(revision, value).await?;
-        let (method, caller) = (self.context.method, self.context.caller.clone());
-        let actor = self.context.actor;
-        let request_id = self.context.request.map(|request| request.id);
-        let entries = traces.map(|trace| AuditEntry {
-            at: self.now,
-            caller: caller.clone(),
-            actor: actor.clone(),
-            method: method.to_owned(),
-            request_id: request_id.clone(),
-            roles: trace.roles,
-            members: trace.members,
-            before: trace.before,
-            after: trace.after,
-        });
+        let told_by = self.told_by();
+        let entries = traces.map(|trace| told_by.entry(trace));
         self.ending.is(WriteOutcome::Failed);
         let revision = self.tx.commit_in_parts(touched, self.now, entries).await?;
         self.ending.is(WriteOutcome::Committed);
+        let ToldBy { method, caller, .. } = &told_by;
         tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
         Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
+    }
+
+    /// Tells of a part of the change before it is made; the rest is told when it is finished.
+    pub(super) async fn tell(
+        &self,
+        traces: impl Iterator<Item = Trace> + Send,
+    ) -> Result<(), ServiceError> {
+        let told_by = self.told_by();
+        Ok(self.tx.tell(traces.map(|trace| told_by.entry(trace))).await?)
+    }
+
+    fn told_by(&self) -> ToldBy {
+        ToldBy {
+            at: self.now,
+            caller: self.context.caller.clone(),
+            actor: self.context.actor.clone(),
+            method: self.context.method,
+            request_id: self.context.request.as_ref().map(|request| request.id.clone()),
+        }
     }
 
     /// Answers without having changed anything: things were so already. The request id is

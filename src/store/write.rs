@@ -239,6 +239,27 @@ impl WriteTx {
         self.erasures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds to the audit trail what a part of the change is going to be, before it is made. The commit
+    /// adds at least one entry more.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tell(
+        &self,
+        entries: impl Iterator<Item = AuditEntry> + Send,
+    ) -> Result<(), StoreError> {
+        if !self.erasures().is_empty() {
+            // The next event is the one that has to say so.
+            return Err(StoreError::Internal("an erasure before what else is told".to_owned()));
+        }
+        let revision = self.next_revision();
+        let mut chain = self.chain().await?;
+        for entry in entries {
+            trail::append(&mut chain, &self.tx, &self.id, revision, entry, None).await?;
+        }
+        Ok(chain.save(&self.tx).await?)
+    }
+
     /// Commits the change, tells the listener, and gives back the tenant's new revision.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod architecture;
 mod cache;
 mod domain;
 mod e2e;
+mod member_history;
 mod pages;
 mod postgres;
 mod previews;

@@ -64,16 +64,11 @@ impl Roles {
         let operation = operation.may_delete_role(role, target.as_ref()).await?;
         let mut touched = vec![role.clone()];
         let mut deleted = RoleDeleted::default();
+        touched.extend(target.clone());
+        let moved = operation.move_holders(role, target.as_ref()).await?;
         match &target {
-            Some(target) => {
-                touched.push(target.clone());
-                let (active, archived) =
-                    operation.tx.reassign_role(role, target, operation.now).await?;
-                deleted.reassigned = RoleMembers { active, archived };
-            }
-            None => {
-                deleted.stripped_archived = operation.tx.strip_role(role, operation.now).await?;
-            }
+            Some(_) => deleted.reassigned = moved,
+            None => deleted.stripped_archived = moved.archived,
         }
         operation.tx.delete_role(role).await?;
         let mut trace = Trace::of(Some(&before), None);

@@ -341,9 +341,17 @@ async fn oqupie(mut clients: Clients, called: &mut Called) {
         })
     );
     let methods: Vec<_> = events.events.iter().map(|event| event.method.as_str()).collect();
+    // Twice the deletion: itself, and before it the members that it moved.
     assert_eq!(
         methods,
-        ["RoleService/DeleteRole", "RoleService/UpdateRole", "RoleService/CreateRole"]
+        [
+            "RoleService/DeleteRole",
+            "RoleService/DeleteRole",
+            "MemberService/CreateMember",
+            "RoleService/UpdateRole",
+            "MemberService/AssignRoles",
+            "RoleService/CreateRole",
+        ]
     );
     end_of_a_tenant(clients, called).await;
 }
