@@ -36,10 +36,10 @@ pub(crate) async fn tell(office: &mut Office, story: &mut Story) -> Result<(), F
     story.chapter("OQUPIE: the audit trail, newest first");
     let methods = office.show_audit(story).await?;
     story.tell(
-        "One line for each change, and for what a member was refused",
+        "A line for each change, for the members that a deletion moved, and for what was refused",
         &format!("{} changes", methods.len()),
         methods.last().is_some_and(|method| method == "TenantService/CreateTenant")
-            && methods.iter().filter(|method| *method == "RoleService/DeleteRole").count() == 1,
+            && methods.iter().filter(|method| *method == "RoleService/DeleteRole").count() == 2,
     );
     Ok(())
 }

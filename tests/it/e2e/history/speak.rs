@@ -205,6 +205,10 @@ pub(crate) async fn trail(clients: &Clients, tenant: &str) -> Vec<Committed> {
         trail.extend(page.events.into_iter().map(committed));
         page_token = page.next_page_token;
         if page_token.is_empty() {
+            // A deletion tells of the members that it moves in events before its own.
+            trail.dedup_by(|part, whole| {
+                (part.revision, &part.request_id) == (whole.revision, &whole.request_id)
+            });
             return trail;
         }
     }
