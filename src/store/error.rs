@@ -106,6 +106,14 @@ pub enum OpenError {
         /// What was asked for.
         name: String,
     },
+    /// Sessions are not this program's own: a pooler in transaction mode, as a rule.
+    #[error("the database server at {place} cannot be used: {fault}")]
+    SharedSessions {
+        /// Where it is.
+        place: String,
+        /// What was seen, and what to do about it.
+        fault: String,
+    },
     /// Too old a server.
     #[error("the database server is PostgreSQL {0}; version 14 or newer is needed")]
     OldServer(i32),

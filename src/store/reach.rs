@@ -5,7 +5,7 @@
 //! connection, one task tries to make a new one; if it cannot, everybody is told at once, until it
 //! can.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::DbErr;
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::error::driver_error;
+use super::open::{SessionFault, SessionSetup};
 
 /// Between two attempts while the server is gone.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -30,8 +31,27 @@ pub(super) struct Reach {
 
 #[derive(Debug)]
 struct State {
-    gone: watch::Sender<bool>,
+    /// Why it counts as gone.
+    gone: watch::Sender<Option<Arc<str>>>,
     suspicion: Notify,
+    /// What a connection found out about sessions that are not this program's own.
+    shared: OnceLock<String>,
+}
+
+/// What a pool's connections tell when one of them cannot be used. Holds no pool.
+#[derive(Debug, Clone)]
+pub(super) struct Alarm(Arc<State>);
+
+impl Alarm {
+    /// Has the server looked at, and gives the fault on.
+    pub(super) fn raise(&self, fault: SessionFault) -> sqlx::Error {
+        if matches!(fault, SessionFault::Shared(_)) {
+            tracing::debug!(%fault, "a connection cannot be used");
+            self.0.shared.set(fault.to_string()).ok();
+        }
+        self.0.suspicion.notify_one();
+        fault.into()
+    }
 }
 
 impl Drop for Reach {
@@ -41,14 +61,30 @@ impl Drop for Reach {
 }
 
 impl Reach {
-    pub(super) fn new(server: PgConnectOptions, connect_timeout: Duration) -> Self {
-        let state = Arc::new(State { gone: watch::Sender::new(false), suspicion: Notify::new() });
-        let task = tokio::spawn(probe(server, connect_timeout.min(PATIENCE), Arc::clone(&state)));
+    pub(super) fn new(
+        server: PgConnectOptions,
+        setup: SessionSetup,
+        connect_timeout: Duration,
+    ) -> Self {
+        let (gone, suspicion) = (watch::Sender::new(None), Notify::new());
+        let state = Arc::new(State { gone, suspicion, shared: OnceLock::new() });
+        let within = connect_timeout.min(PATIENCE);
+        let task = tokio::spawn(probe(server, setup, within, Arc::clone(&state)));
         Reach { state, task: task.abort_handle() }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        *self.state.gone.borrow()
+        self.state.gone.borrow().is_some()
+    }
+
+    /// Why sessions were found not to be this program's own, if they were.
+    pub(super) fn shared_sessions(&self) -> Option<&str> {
+        self.state.shared.get().map(String::as_str)
+    }
+
+    /// For connections to tell that they cannot be used.
+    pub(super) fn alarm(&self) -> Alarm {
+        Alarm(Arc::clone(&self.state))
     }
 
     /// Somebody lost patience before a statement could fail: have a look.
@@ -64,8 +100,8 @@ impl Reach {
         let mut gone = self.state.gone.subscribe();
         let outcome = tokio::select! {
             biased;
-            _ = gone.wait_for(|gone| *gone) => {
-                return Err(DbErr::Custom("the database server cannot be reached".to_owned()));
+            reason = why(&mut gone) => {
+                return Err(DbErr::Custom(format!("the database server cannot be used: {reason}")));
             }
             outcome = statement => outcome,
         };
@@ -76,29 +112,52 @@ impl Reach {
     }
 }
 
-async fn probe(server: PgConnectOptions, within: Duration, state: Arc<State>) {
+/// Waits until the server counts as gone, and says why it does.
+async fn why(gone: &mut watch::Receiver<Option<Arc<str>>>) -> Arc<str> {
+    loop {
+        let reason = gone.borrow_and_update().clone();
+        if let Some(reason) = reason {
+            return reason;
+        }
+        if gone.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn probe(server: PgConnectOptions, setup: SessionSetup, within: Duration, state: Arc<State>) {
     loop {
         state.suspicion.notified().await;
-        while let Err(reason) = attempt(&server, within).await {
-            if !state.gone.send_replace(true) {
-                tracing::warn!(reason, "the database server cannot be reached");
+        while let Err(reason) = attempt(&server, &setup, within).await {
+            let reason: Arc<str> = reason.into();
+            let before = state.gone.send_replace(Some(Arc::clone(&reason)));
+            if before.as_ref() != Some(&reason) {
+                tracing::warn!(%reason, "the database server cannot be used");
             }
             tokio::time::sleep(PAUSE).await;
         }
-        if state.gone.send_replace(false) {
+        if state.gone.send_replace(None).is_some() {
             tracing::info!("the database server is back");
         }
     }
 }
 
-/// Whether somebody is there: that one who answers "not you" or "too many" also is.
-async fn attempt(server: &PgConnectOptions, within: Duration) -> Result<(), String> {
-    match tokio::time::timeout(within, PgConnection::connect_with(server)).await {
-        Ok(Ok(connection)) => {
-            connection.close().await.ok();
-            Ok(())
-        }
-        Ok(Err(sqlx::Error::Database(answer))) => match answer.code() {
+/// Whether somebody is there, and gives out sessions that can be used: that one who answers "not
+/// you" or "too many" also is.
+async fn attempt(
+    server: &PgConnectOptions,
+    setup: &SessionSetup,
+    within: Duration,
+) -> Result<(), String> {
+    let asked = async {
+        let mut connection = PgConnection::connect_with(server).await?;
+        setup.establish(&mut connection).await?;
+        connection.close().await.ok();
+        Ok(())
+    };
+    match tokio::time::timeout(within, asked).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(SessionFault::Database(sqlx::Error::Database(answer)))) => match answer.code() {
             // Starting up, or shutting down.
             Some(code) if code.starts_with("57P") => Err(answer.message().to_owned()),
             _ => Ok(()),

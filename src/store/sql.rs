@@ -10,6 +10,7 @@ use super::bounded::Connections;
 use super::chain::AuditKeys;
 use super::entity::tenant;
 use super::erase::unname;
+use super::open::SAFE_COMMIT;
 use super::transaction::{Access, Transaction};
 use super::turns::Turns;
 use super::wake::Waker;
@@ -149,7 +150,12 @@ impl SqlStore {
             // have a lower one than the last. This lock is waited for without one: a tenant's
             // changes are numbered in the order in which they were made. It also makes those wait
             // who would make the same tenant.
-            let turn = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+            //
+            // The session commits safely, too; this holds even if a pooler has reset it since.
+            let turn = format!(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)), \
+                 set_config('synchronous_commit', {SAFE_COMMIT}, true)"
+            );
             let id = [tenant.as_str().into()];
             tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, turn, id)).await?;
         }

@@ -47,7 +47,8 @@ impl Access {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
             }
             (DbBackend::Postgres, Access::Write) => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+                // Whether it may be written is the server's to say: operators freeze databases.
+                "BEGIN ISOLATION LEVEL READ COMMITTED"
             }
             (_, Access::Read) => "BEGIN",
             // A transaction that reads first and writes later could find that it may not.

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::e2e::process::suspend;
 
 /// PostgreSQL does not run as root; tests may have to.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 /// Below the ports that the system gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -321,11 +321,11 @@ pub(crate) const LOCKED_USER: &str = "locked";
 /// That password; it has what a URL would have to encode.
 pub(crate) const LOCKED_PASSWORD: &str = "s3cret/@:?#%&";
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Processes that start at the same time begin at different places.
     let start = std::process::id() * 37;

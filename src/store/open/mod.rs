@@ -2,6 +2,7 @@
 
 mod postgres;
 mod schema;
+mod session;
 mod sqlite;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use sea_orm::EntityTrait;
 use uuid::Uuid;
 
+pub(super) use self::session::{SAFE_COMMIT, SessionFault, SessionSetup};
 use super::bounded::Connections;
 use super::chain::AuditKeys;
 use super::entity::meta;

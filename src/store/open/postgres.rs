@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DbBackend, DbErr, SqlxPostgresConnector, Statement,
-    TransactionOptions,
+    ConnectOptions, ConnectionTrait, DbBackend, DbErr, IsolationLevel, SqlxPostgresConnector,
+    Statement, TransactionOptions,
 };
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 
+use super::session::{SessionFault, SessionSetup};
 use super::{OpenOptions, Opened, identity, schema};
 use crate::store::OpenError;
 use crate::store::bounded::{Bounds, Connections};
@@ -20,8 +21,6 @@ use crate::store::turns::Turns;
 const OLDEST_SERVER: i32 = 140_000;
 /// Migrations of one database take turns behind this lock. Any number, as long as it stays.
 const MIGRATION_LOCK: i64 = 0x726f_6c65_6761_7465;
-/// How long a connection that is given back may take to end what its last user left.
-const TIDY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that rested this long is asked whether it still works before it is used.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 /// One looks for changes, one notifies. A third connection, which listens, is not the pool's.
@@ -58,14 +57,26 @@ pub(super) fn password_in(url: &str) -> bool {
 
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let server = parse(options)?;
-    let facts = look(&server, options.connect_timeout).await?;
-    let reach = Arc::new(Reach::new(server.clone(), options.connect_timeout));
-    let session = Session { options, server, facts, reach };
+    look(&server, options.connect_timeout).await?;
+    let probe = SessionSetup::new(&[]);
+    let reach = Arc::new(Reach::new(server.clone(), probe, options.connect_timeout));
+    let session = Session { options, server, reach: Arc::clone(&reach) };
 
-    let failed = |error: DbErr| OpenError::from_server(&error);
+    // A pool says only that it got no connection that it could use.
+    let failed = |error: DbErr| match reach.shared_sessions() {
+        Some(fault) => {
+            let (place, fault) = (place(&session.server), fault.to_owned());
+            OpenError::SharedSessions { place, fault }
+        }
+        None => OpenError::from_server(&error),
+    };
     let (write, read) = (options.connections / 2, options.connections.div_ceil(2));
     let writers = session.connect(Access::Write, write).await.map_err(failed)?;
-    let tx = writers.prepare(TransactionOptions::default()).await.map_err(failed)?;
+    let alone = TransactionOptions {
+        isolation_level: Some(IsolationLevel::ReadCommitted),
+        ..TransactionOptions::default()
+    };
+    let tx = writers.prepare(alone).await.map_err(failed)?;
     if options.migrate {
         // Waits as long as another program migrates, and then finds nothing to do.
         let alone = format!(
@@ -119,8 +130,9 @@ fn parse(options: &OpenOptions) -> Result<PgConnectOptions, OpenError> {
     if server.get_application_name().is_none() {
         server = server.application_name("rolegate");
     }
-    // Statements are not for the log.
-    Ok(server.disable_statement_logging())
+    // A parameter of the connection that poolers refuse unless told otherwise, and nothing here has
+    // a use for. Statements are not for the log.
+    Ok(server.extra_float_digits(None).disable_statement_logging())
 }
 
 /// Why the driver did not like a URL, without any of it.
@@ -131,31 +143,42 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-/// What the server says of itself.
-struct Facts {
-    /// Commits are acknowledged before they are safe, unless a session asks for better.
-    forgetful: bool,
-}
-
-/// One connection of its own: the pool would go on trying until its time is up, and then say only
-/// that it was.
-async fn look(server: &PgConnectOptions, within: Duration) -> Result<Facts, OpenError> {
-    let asked = async {
-        let mut connection = PgConnection::connect_with(server).await?;
-        let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
-                   current_setting('synchronous_commit') = 'off'";
-        let row = connection.fetch_one(sql).await?;
-        let facts = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        connection.close().await?;
-        Ok::<(i32, bool, bool), sqlx::Error>(facts)
-    };
-    let place = match server.get_socket() {
+/// Where the server is, in words.
+fn place(server: &PgConnectOptions) -> String {
+    match server.get_socket() {
         Some(directory) => format!("{} (port {})", directory.display(), server.get_port()),
         None => format!("{}:{}", server.get_host(), server.get_port()),
+    }
+}
+
+/// Two connections of their own: the pool would go on trying until its time is up, and then say only
+/// that it was. A pooler that shares sessions gives the second one what the first one left, or the
+/// first one another session while the second one is in a transaction.
+async fn look(server: &PgConnectOptions, within: Duration) -> Result<(), OpenError> {
+    let asked = async {
+        let mut first = PgConnection::connect_with(server).await?;
+        let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery()";
+        let row = first.fetch_one(sql).await?;
+        let facts = (row.try_get(0)?, row.try_get(1)?);
+        let (setup, other) = (SessionSetup::new(&[]), SessionSetup::new(&[]));
+        setup.establish(&mut first).await?;
+        let mut second = PgConnection::connect_with(server).await?;
+        other.establish(&mut second).await?;
+        second.execute("BEGIN").await?;
+        setup.verify(&mut first).await?;
+        second.close().await?;
+        first.close().await?;
+        Ok::<(i32, bool), SessionFault>(facts)
     };
-    let (version, standby, forgetful) = match tokio::time::timeout(within, asked).await {
+    let place = place(server);
+    let (version, standby) = match tokio::time::timeout(within, asked).await {
         Ok(Ok(facts)) => facts,
-        Ok(Err(error)) => return Err(OpenError::from_connecting(place, server, &error)),
+        Ok(Err(SessionFault::Database(error))) => {
+            return Err(OpenError::from_connecting(place, server, &error));
+        }
+        Ok(Err(shared @ SessionFault::Shared(_))) => {
+            return Err(OpenError::SharedSessions { place, fault: shared.to_string() });
+        }
         Err(_) => {
             let reason = format!("no answer within {} s", within.as_secs_f32());
             return Err(OpenError::Unreachable { place, reason });
@@ -167,7 +190,7 @@ async fn look(server: &PgConnectOptions, within: Duration) -> Result<Facts, Open
     if standby {
         return Err(OpenError::Standby(place));
     }
-    Ok(Facts { forgetful })
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,13 +204,14 @@ enum Access {
 struct Session<'a> {
     options: &'a OpenOptions,
     server: PgConnectOptions,
-    facts: Facts,
     reach: Arc<Reach>,
 }
 
 impl Session<'_> {
     async fn connect(&self, access: Access, connections: u32) -> Result<Connections, DbErr> {
-        let server = self.server.clone().options(self.settings(access));
+        let server = self.server.clone();
+        let setup = Arc::new(SessionSetup::new(&self.settings(access)));
+        let alarm = self.reach.alarm();
         let acquire_timeout = match access {
             Access::Follow => self.options.acquire_timeout.min(FOLLOW_TIMEOUT),
             Access::Read | Access::Write => self.options.acquire_timeout,
@@ -201,20 +225,24 @@ impl Session<'_> {
             .sqlx_logging(false)
             .record_stmt_in_spans(false)
             .map_sqlx_postgres_opts(move |_| server.clone())
-            .map_sqlx_postgres_pool_opts(|pool| {
-                // When a user of a connection went away in the middle of a BEGIN, the driver does not
-                // know that a transaction is open, and the next user's statement would never be
-                // committed. This ends it, and a connection that does not even answer is closed
-                // rather than waited for: it would be missing from the pool.
-                pool.after_release(|connection, _| {
+            .map_sqlx_postgres_pool_opts(move |pool| {
+                let (at_connect, at_release) = (Arc::clone(&setup), Arc::clone(&setup));
+                let (of_connect, of_release) = (alarm.clone(), alarm.clone());
+                pool.after_connect(move |connection, _| {
+                    let (setup, alarm) = (Arc::clone(&at_connect), of_connect.clone());
                     Box::pin(async move {
-                        let tidy = connection.execute("BEGIN; ROLLBACK");
-                        match tokio::time::timeout(TIDY_TIMEOUT, tidy).await {
-                            // Of the driver's own count nothing is expected, as nothing begins
-                            // by it.
-                            Ok(tidied) => tidied.map(|_| !connection.is_in_transaction()),
-                            Err(_) => Err(sqlx::Error::PoolTimedOut),
-                        }
+                        // The pool only tries again, and again: the probe finds out why.
+                        setup.establish(connection).await.map_err(|fault| alarm.raise(fault))
+                    })
+                })
+                .after_release(move |connection, _| {
+                    let (setup, alarm) = (Arc::clone(&at_release), of_release.clone());
+                    Box::pin(async move {
+                        let tidied = setup.tidy(connection).await;
+                        // Of the driver's own count nothing is expected, as nothing begins
+                        // by it.
+                        let clean = !connection.is_in_transaction();
+                        tidied.map(|()| clean).map_err(|fault| alarm.raise(fault))
                     })
                 })
             });
@@ -244,18 +272,16 @@ impl Session<'_> {
             ("tcp_keepalives_interval", "10".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
         ];
+        // Transactions say it themselves, and this is for statements outside of them.
         match access {
-            // One state for a whole transaction. Set for the session, this costs no statement.
             Access::Read => settings.extend([
                 ("default_transaction_isolation", "repeatable read".to_owned()),
                 ("default_transaction_read_only", "on".to_owned()),
             ]),
+            // Whether it may be written stays as the server has it.
             Access::Write | Access::Follow => {
                 settings.push(("default_transaction_isolation", "read committed".to_owned()));
             }
-        }
-        if access == Access::Write && self.facts.forgetful {
-            settings.push(("synchronous_commit", "on".to_owned()));
         }
         settings
     }

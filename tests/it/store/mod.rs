@@ -13,6 +13,7 @@ mod following;
 mod members;
 mod opening;
 mod outages;
+mod pooler;
 mod requests;
 mod roles;
 mod server;
