@@ -129,11 +129,15 @@ pub enum CursorLoss {
     Restored,
     /// The database has not come that far: it was restored without being told.
     Ahead,
+    /// Another server became the primary since, or one was promoted: what came before may be another
+    /// history.
+    FailedOver,
 }
 
 impl CursorLoss {
     /// Every kind, in the order of declaration.
-    pub const ALL: [CursorLoss; 3] = [CursorLoss::Trimmed, CursorLoss::Restored, CursorLoss::Ahead];
+    pub const ALL: [CursorLoss; 4] =
+        [CursorLoss::Trimmed, CursorLoss::Restored, CursorLoss::Ahead, CursorLoss::FailedOver];
 
     /// A stable name, for programs.
     #[must_use]
@@ -141,6 +145,7 @@ impl CursorLoss {
         match self {
             CursorLoss::Trimmed => "trimmed",
             CursorLoss::Restored => "restored",
+            CursorLoss::FailedOver => "failed_over",
             CursorLoss::Ahead => "ahead",
         }
     }

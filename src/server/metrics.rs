@@ -29,7 +29,7 @@ use crate::service::counts::{DecisionCounts, WriteCounts, WriteOutcome};
 use crate::service::decision_log::LogCounts;
 use crate::service::refusals::RefusalCounts;
 use crate::service::watch::{EndReason, WatchCounts};
-use crate::store::{CacheStats, Cached, SqlStore, Standing};
+use crate::store::{CacheStats, Cached, EpochCounts, SqlStore, Standing};
 
 /// What is known of a server before it has opened its database.
 pub(super) fn of_process(metrics: &Metrics, version: &Version) {
@@ -446,6 +446,16 @@ impl Collector for Connections {
         for pool in &pools {
             lines.gauge([("pool", pool.pool)], u64::from(pool.max))?;
         }
-        Ok(())
+        let help = "Timeline of the PostgreSQL server that is followed; 0 on SQLite";
+        let timeline = u64::from(self.0.history().timeline);
+        plain(&mut encoder, "database_timeline", help, None, timeline)?;
+        let help = "Epochs of the database that began since the start, by why";
+        let mut lines = Lines::new(&mut encoder, "database_epochs", help, MetricType::Counter)?;
+        let EpochCounts { restored, failed_over } = self.0.epoch_counts();
+        for (cause, count) in [("restored", restored), ("failed_over", failed_over)] {
+            lines.counter([("cause", cause)], count)?;
+        }
+        let help = "1 while the server that the address leads to is a standby or an old primary";
+        plain(&mut encoder, "database_unfit", help, None, u64::from(self.0.unfit().is_some()))
     }
 }

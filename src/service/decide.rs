@@ -177,7 +177,10 @@ impl<S: DecisionSource> Decisions<S> {
     /// The token that names a view's state. The tenant is the view's.
     #[must_use]
     pub fn token<'v>(&self, tenant: &str, view: &'v MemberView) -> &'v str {
-        view.state.token(|| self.tokens.issue(&TenantId::trusted(tenant), view.state.revision()))
+        let state = &view.state;
+        let make =
+            || self.tokens.issue(&TenantId::trusted(tenant), state.epoch(), state.revision());
+        state.token(make)
     }
 
     /// Many questions at one state. Items keep their order and fail one by one: those that could

@@ -81,7 +81,7 @@ impl Roles {
                 explain(subject, &view.catalog, permission, question, name)
             }
         };
-        let token = Some(self.tokens.issue(tenant, view.state.revision()));
+        let token = Some(self.tokens.issue(tenant, view.state.epoch(), view.state.revision()));
         Ok(Answer { value, catalog: Some(view.catalog), token, stale_since: None })
     }
 }

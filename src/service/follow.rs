@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::readiness::Readiness;
 use super::token::Tokens;
 use crate::store::{
-    Cached, ChangeListener as _, FollowCursor, Moment, SqlStore, Standing, StoreError,
+    Cached, ChangeListener as _, FollowCursor, Followed, Moment, NewEpoch, SqlStore, Standing,
+    StoreError,
 };
 
 /// How often to ask when nobody wakes us: the net under lost notifications. Several times within
@@ -47,6 +48,9 @@ impl Follower {
     ) -> Result<Self, StoreError> {
         let asked = Moment::now();
         let cursor = store.follow_start().await?;
+        // It may have failed over since it was opened. Nothing is cached yet.
+        store.adopt(cursor.epoch(), cursor.history());
+        tokens.begin_epoch(cursor.epoch().id());
         cache.following().confirm(asked);
         let patience = PATIENCE.min(cache.following().limits().staleness / 2);
         Ok(Follower { store, cache, tokens, readiness, cursor, patience, lost: false })
@@ -61,7 +65,13 @@ impl Follower {
                 Err(error) => self.missed(&error),
             }
             // Woken or not: what counts is that it is asked soon enough.
-            tokio::time::timeout(POLL, wake.next()).await.ok();
+            let woken = async {
+                tokio::select! {
+                    () = wake.next() => {}
+                    () = self.store.another_history() => {}
+                }
+            };
+            tokio::time::timeout(POLL, woken).await.ok();
         }
     }
 
@@ -75,21 +85,43 @@ impl Follower {
                 return Err(StoreError::Unavailable("it takes too long to answer".to_owned()));
             };
             let followed = followed?;
-            if self.tokens.begin_epoch(followed.epoch) {
-                tracing::warn!(epoch = followed.epoch, "the database was restored: starting anew");
-                self.cache.forget_everything();
-            } else if followed.gap {
-                tracing::warn!("changes were trimmed before they were seen: starting anew");
-                self.cache.forget_everything();
-            }
+            self.begin_anew(&followed);
             for change in &followed.changes {
-                self.cache.committed(&change.change);
+                self.cache.committed(followed.epoch.id(), &change.change);
             }
             self.cursor = followed.next;
             if !followed.more {
                 self.cache.following().confirm(asked);
                 return Ok(());
             }
+        }
+    }
+
+    /// Drops what is held where it may be of another epoch, or not all of what changed is known. In
+    /// this order: what is read from now on is of the new epoch, then no token of the old one is
+    /// taken, then nothing of the old one is held.
+    fn begin_anew(&self, followed: &Followed) {
+        let Followed { epoch, history, gap, .. } = followed;
+        let adopted = self.store.adopt(*epoch, *history);
+        let is_new = self.tokens.begin_epoch(epoch.id());
+        match adopted {
+            Some(NewEpoch::FailedOver { from, to }) => tracing::warn!(
+                timeline = to.timeline,
+                timeline_before = from.timeline,
+                same_cluster = to.system == from.system,
+                "the database failed over: what was held is dropped, tokens and cursors from before \
+                 are refused"
+            ),
+            Some(NewEpoch::Restored) => {
+                tracing::warn!(epoch = epoch.number, "the database was restored: starting anew");
+            }
+            None if *gap => {
+                tracing::warn!("changes were trimmed before they were seen: starting anew");
+            }
+            None => {}
+        }
+        if is_new || *gap {
+            self.cache.forget_everything();
         }
     }
 
@@ -104,7 +136,9 @@ impl Follower {
         self.cache.following().unreachable();
         // Readiness follows the grace: until then this replica still decides.
         if self.cache.following().standing() == Standing::Lost {
-            self.readiness.hindered(Some("the database does not answer"));
+            let unfit = self.store.unfit().map(|unfit| unfit.to_string());
+            let reason = unfit.as_deref().unwrap_or("the database does not answer");
+            self.readiness.hindered(Some(reason));
         }
         if !std::mem::replace(&mut self.lost, true) {
             tracing::error!(%error, "changes cannot be followed; deciding from what is held");

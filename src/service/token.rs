@@ -1,4 +1,4 @@
-//! Consistency tokens: opaque texts that name database, restore epoch, tenant and revision.
+//! Consistency tokens: opaque texts that name database, epoch, tenant and revision.
 //!
 //! Layout, before the seal: version (1 byte), database id (16), epoch (8), revision (8), the first
 //! 16 bytes of the tenant id's SHA-256. The tenant is in the token as a digest, so that a client
@@ -38,7 +38,8 @@ pub enum Consistency {
 pub struct Tokens {
     seal: Seal,
     database: [u8; 16],
-    /// Shared by all clones: it changes when a backup is restored under a running replica.
+    /// The id of the epoch that is followed. Shared by all clones: it changes when a backup is
+    /// restored under a running replica, and when the database fails over.
     epoch: Arc<AtomicU64>,
 }
 
@@ -56,7 +57,7 @@ impl Tokens {
         Tokens {
             seal: Seal::new(identity.signing_key),
             database: *identity.database_id.as_bytes(),
-            epoch: Arc::new(AtomicU64::new(identity.epoch)),
+            epoch: Arc::new(AtomicU64::new(identity.epoch().id())),
         }
     }
 
@@ -70,19 +71,20 @@ impl Tokens {
         &self.seal
     }
 
-    /// Takes on the database's epoch; `true` when it is a new one. Tokens of the old one are
-    /// foreign from now on.
+    /// Takes on the database's epoch, by its id; `true` when it is a new one. Tokens of the old one
+    /// are foreign from now on.
     pub fn begin_epoch(&self, epoch: u64) -> bool {
         self.epoch.swap(epoch, Ordering::AcqRel) != epoch
     }
 
-    /// The token of a tenant at a revision.
+    /// The token of a tenant at a revision of the epoch with this id: the one that the revision was
+    /// read or written in, whichever is followed by now.
     #[must_use]
-    pub fn issue(&self, tenant: &TenantId, revision: u64) -> String {
+    pub fn issue(&self, tenant: &TenantId, epoch: u64, revision: u64) -> String {
         let mut bytes = Vec::with_capacity(49);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.database);
-        bytes.extend_from_slice(&self.epoch().to_be_bytes());
+        bytes.extend_from_slice(&epoch.to_be_bytes());
         bytes.extend_from_slice(&revision.to_be_bytes());
         bytes.extend_from_slice(&digest(tenant));
         self.seal.close(PURPOSE, &bytes)
@@ -161,11 +163,13 @@ fn digest(tenant: &TenantId) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::History;
 
     fn identity(database: u128, epoch: u64) -> DatabaseIdentity {
         DatabaseIdentity {
             database_id: uuid::Uuid::from_u128(database),
             epoch,
+            history: History::default(),
             signing_key: [9; 32],
         }
     }
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn the_newest_for_the_tenant_counts_and_strangers_are_told() {
         let ours = Tokens::new(&identity(1, 1));
-        let token = |tenant: &str, revision| ours.issue(&TenantId::trusted(tenant), revision);
+        let token = |tenant: &str, revision| ours.issue(&TenantId::trusted(tenant), 1, revision);
         let (a3, a7, b9) = (token("a", 3), token("a", 7), token("b", 9));
         assert_eq!(ask(&ours, "a", &[&a3]), Ok(Freshness::AtLeast(3)));
         assert_eq!(ask(&ours, "a", &[&a3, &b9, &a7, &a3]), Ok(Freshness::AtLeast(7)));
@@ -197,8 +201,11 @@ mod tests {
             ask(&ours, "a", &too_many),
             Err(Problem::TooManyItems { count: 101, limit: 100 })
         );
-        for other in [identity(2, 1), identity(1, 2)] {
-            let foreign = Tokens::new(&other).issue(&TenantId::trusted("a"), 1);
+        let failed_over =
+            DatabaseIdentity { history: History { system: 1, timeline: 2 }, ..identity(1, 1) };
+        for other in [identity(2, 1), identity(1, 2), failed_over] {
+            let epoch = other.epoch().id();
+            let foreign = Tokens::new(&other).issue(&TenantId::trusted("a"), epoch, 1);
             assert_eq!(ask(&ours, "a", &[&foreign]), Err(Problem::ConsistencyTokenForeign));
         }
     }

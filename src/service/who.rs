@@ -91,7 +91,7 @@ impl Roles {
         Ok(Answer {
             value: Page { items: found, next_token },
             catalog: Some(catalog),
-            token: Some(self.tokens.issue(tenant, record.revision)),
+            token: Some(self.tokens.issue(tenant, tx.epoch(), record.revision)),
             stale_since: None,
         })
     }

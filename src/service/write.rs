@@ -200,7 +200,7 @@ impl Writer {
             operation.ending.is(WriteOutcome::Replayed);
             return Ok(Start::Replay(Written {
                 value: answer.value,
-                token: Some(self.tokens.issue(tenant, answer.revision)),
+                token: Some(self.tokens.issue(tenant, operation.tx.epoch(), answer.revision)),
             }));
         }
         Ok(Start::Fresh(Box::new(operation)))
@@ -317,11 +317,12 @@ impl Operation {
         let told_by = self.told_by();
         let entries = traces.map(|trace| told_by.entry(trace));
         self.ending.is(WriteOutcome::Failed);
+        let epoch = self.tx.epoch();
         let revision = self.tx.commit_in_parts(touched, self.now, entries).await?;
         self.ending.is(WriteOutcome::Committed);
         let ToldBy { method, caller, .. } = &told_by;
         tracing::info!(tenant = %self.tenant, revision, method, %caller, "changed");
-        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
+        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, epoch, revision)) })
     }
 
     /// Tells of a part of the change before it is made; the rest is told when it is finished.
@@ -356,9 +357,10 @@ impl Operation {
         };
         let value = self.remember(revision, value).await?;
         self.ending.is(WriteOutcome::Failed);
+        let epoch = self.tx.epoch();
         self.tx.commit_unchanged().await?;
         self.ending.is(WriteOutcome::Unchanged);
-        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, revision)) })
+        Ok(Written { value, token: Some(self.tokens.issue(&self.tenant, epoch, revision)) })
     }
 
     async fn remember<T: Serialize>(&self, revision: u64, value: T) -> Result<T, ServiceError> {

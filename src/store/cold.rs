@@ -17,6 +17,8 @@ use crate::domain::role::{CompiledRole, RoleKind};
 /// A tenant in use with one of its members, as they were at one revision.
 #[derive(Debug)]
 pub(super) struct Cold {
+    /// The id of the epoch that it is of.
+    pub(super) epoch: u64,
     pub(super) revision: u64,
     pub(super) catalog: Arc<Catalog>,
     /// If there is such a one.
@@ -55,6 +57,7 @@ impl SqlStore {
         tenant: &TenantId,
         member: &MemberId,
     ) -> Result<Option<Cold>, StoreError> {
+        let epoch = self.epoch().id();
         let readers = &self.inner.readers;
         let backend = readers.get_database_backend();
         let sql = if backend == DbBackend::Postgres { POSTGRES } else { SQLITE };
@@ -76,7 +79,7 @@ impl SqlStore {
             }
             None => (None, Vec::new()),
         };
-        Ok(Some(Cold { revision, catalog, member, roles }))
+        Ok(Some(Cold { epoch, revision, catalog, member, roles }))
     }
 }
 

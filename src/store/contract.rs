@@ -46,15 +46,22 @@ pub enum Freshness {
 /// A state of a tenant that answers are given at.
 #[derive(Debug)]
 pub struct State {
+    epoch: u64,
     revision: u64,
     token: OnceLock<Box<str>>,
 }
 
 impl State {
-    /// The state at this revision.
+    /// The state at this revision, in the epoch with this id.
     #[must_use]
-    pub fn at(revision: u64) -> Self {
-        State { revision, token: OnceLock::new() }
+    pub fn at(epoch: u64, revision: u64) -> Self {
+        State { epoch, revision, token: OnceLock::new() }
+    }
+
+    /// The id of the epoch that the revision is of.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The tenant's revision.
@@ -151,8 +158,8 @@ pub struct Change {
 /// Told of every change right after its commit, before the writer gets its answer. Two changes of
 /// one tenant may be told in either order: what counts is their revisions.
 pub trait ChangeListener: Send + Sync + 'static {
-    /// The change is committed.
-    fn committed(&self, change: &Change);
+    /// The change is committed, in the epoch with this id.
+    fn committed(&self, epoch: u64, change: &Change);
     /// A commit failed in a way that leaves open whether it happened: forget the tenant.
     fn uncertain(&self, tenant: &TenantId);
 }

@@ -17,6 +17,7 @@ mod erase;
 mod error;
 mod facts;
 mod follow;
+mod history;
 mod holders;
 mod housekeeping;
 mod members;
@@ -45,6 +46,7 @@ pub use facts::{PoolStats, newest_schema};
 pub use follow::{
     BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
 };
+pub use history::{Epoch, EpochCounts, History, NewEpoch, Unfit};
 pub use members::{MemberFilter, RoleCount, RoleMembers};
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::error::driver_error;
+use super::history::{Lineage, Purpose};
 use super::open::{SessionFault, SessionSetup};
 
 /// Between two attempts while the server is gone.
@@ -65,11 +66,12 @@ impl Reach {
         server: PgConnectOptions,
         setup: SessionSetup,
         connect_timeout: Duration,
+        lineage: Arc<Lineage>,
     ) -> Self {
         let (gone, suspicion) = (watch::Sender::new(None), Notify::new());
         let state = Arc::new(State { gone, suspicion, shared: OnceLock::new() });
         let within = connect_timeout.min(PATIENCE);
-        let task = tokio::spawn(probe(server, setup, within, Arc::clone(&state)));
+        let task = tokio::spawn(probe(server, setup, within, lineage, Arc::clone(&state)));
         Reach { state, task: task.abort_handle() }
     }
 
@@ -125,10 +127,16 @@ async fn why(gone: &mut watch::Receiver<Option<Arc<str>>>) -> Arc<str> {
     }
 }
 
-async fn probe(server: PgConnectOptions, setup: SessionSetup, within: Duration, state: Arc<State>) {
+async fn probe(
+    server: PgConnectOptions,
+    setup: SessionSetup,
+    within: Duration,
+    lineage: Arc<Lineage>,
+    state: Arc<State>,
+) {
     loop {
         state.suspicion.notified().await;
-        while let Err(reason) = attempt(&server, &setup, within).await {
+        while let Err(reason) = attempt(&server, &setup, &lineage, within).await {
             let reason: Arc<str> = reason.into();
             let before = state.gone.send_replace(Some(Arc::clone(&reason)));
             if before.as_ref() != Some(&reason) {
@@ -142,16 +150,18 @@ async fn probe(server: PgConnectOptions, setup: SessionSetup, within: Duration, 
     }
 }
 
-/// Whether somebody is there, and gives out sessions that can be used: that one who answers "not
-/// you" or "too many" also is.
+/// Whether somebody is there who may be followed, and gives out sessions that can be used: one who
+/// answers "not you" or "too many" is there, too.
 async fn attempt(
     server: &PgConnectOptions,
     setup: &SessionSetup,
+    lineage: &Lineage,
     within: Duration,
 ) -> Result<(), String> {
     let asked = async {
         let mut connection = PgConnection::connect_with(server).await?;
         setup.establish(&mut connection).await?;
+        lineage.admit(&mut connection, Purpose::Follow).await?;
         connection.close().await.ok();
         Ok(())
     };
@@ -162,8 +172,17 @@ async fn attempt(
             Some(code) if code.starts_with("57P") => Err(answer.message().to_owned()),
             _ => Ok(()),
         },
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it does not answer".to_owned()),
+        Ok(Err(fault @ (SessionFault::Unfit(_) | SessionFault::Shared(_)))) => {
+            Err(fault.to_string())
+        }
+        Ok(Err(SessionFault::Database(error))) => {
+            lineage.nobody();
+            Err(error.to_string())
+        }
+        Err(_) => {
+            lineage.nobody();
+            Err("it does not answer".to_owned())
+        }
     }
 }
 

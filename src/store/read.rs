@@ -19,10 +19,18 @@ pub(super) const CHUNK: usize = 1000;
 /// A read transaction: everything it says is of one state. Dropping it ends it.
 #[derive(Debug)]
 pub struct ReadTx {
+    /// The epoch that it reads in.
+    pub(super) epoch: u64,
     pub(super) tx: Transaction,
 }
 
 impl ReadTx {
+    /// The id of the epoch that what it reads is of.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The tenant, whatever its state.
     ///
     /// # Errors

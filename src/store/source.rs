@@ -17,6 +17,8 @@ pub struct Seen<T> {
     pub value: T,
     /// The tenant's revision in the same transaction; 0 when there is no such tenant.
     pub revision: u64,
+    /// The id of the epoch that it is of.
+    pub epoch: u64,
 }
 
 impl DecisionSource for SqlStore {
@@ -37,7 +39,7 @@ impl DecisionSource for SqlStore {
             .into_iter()
             .map(|member| (member.id.clone(), Arc::new(subject(tenant, member, &compiled))))
             .collect();
-        let state = Arc::new(State::at(row.revision));
+        let state = Arc::new(State::at(tx.epoch(), row.revision));
         Ok(Some(TenantView { catalog, state, members, stale_since: None }))
     }
 }
@@ -58,7 +60,7 @@ impl SqlStore {
             Some(tenant) => Some(self.catalog_within(&tx, &tenant.catalog).await?),
             None => None,
         };
-        Ok(Seen { value, revision })
+        Ok(Seen { value, revision, epoch: tx.epoch() })
     }
 
     /// Those of these members that exist.
@@ -72,7 +74,8 @@ impl SqlStore {
     ) -> Result<Seen<Vec<Member>>, StoreError> {
         let tx = self.read().await?;
         let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
-        Ok(Seen { value: tx.members_by_ids(tenant, members).await?, revision })
+        let value = tx.members_by_ids(tenant, members).await?;
+        Ok(Seen { value, revision, epoch: tx.epoch() })
     }
 
     /// Those of these roles that exist, default or custom, compiled for this catalog.
@@ -87,7 +90,8 @@ impl SqlStore {
     ) -> Result<Seen<HashMap<RoleId, Arc<CompiledRole>>>, StoreError> {
         let tx = self.read().await?;
         let revision = tx.tenant(tenant).await?.map_or(0, |tenant| tenant.revision);
-        Ok(Seen { value: compiled_roles(&tx, tenant, catalog, roles.clone()).await?, revision })
+        let value = compiled_roles(&tx, tenant, catalog, roles.clone()).await?;
+        Ok(Seen { value, revision, epoch: tx.epoch() })
     }
 }
 

@@ -10,6 +10,7 @@ use super::bounded::Connections;
 use super::chain::AuditKeys;
 use super::entity::tenant;
 use super::erase::unname;
+use super::history::{self, Lineage};
 use super::open::SAFE_COMMIT;
 use super::transaction::{Access, Transaction};
 use super::turns::Turns;
@@ -34,6 +35,7 @@ pub(super) struct Inner {
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
     pub(super) audit_keys: AuditKeys,
+    pub(super) lineage: Arc<Lineage>,
     pub(super) waker: Waker,
     turns: Option<(Turns, Duration)>,
     listener: OnceLock<Arc<dyn ChangeListener>>,
@@ -52,7 +54,7 @@ impl SqlStore {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do about it.
     pub async fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let open::Opened { readers, writers, followers, identity, audit_keys, turns } =
+        let open::Opened { readers, writers, followers, identity, audit_keys, lineage, turns } =
             open::open(options).await?;
         Ok(SqlStore {
             inner: Arc::new(Inner {
@@ -63,6 +65,7 @@ impl SqlStore {
                 followers,
                 identity,
                 audit_keys,
+                lineage,
                 listener: OnceLock::new(),
                 catalogs: RwLock::default(),
             }),
@@ -86,9 +89,9 @@ impl SqlStore {
         self.inner.listener.set(listener)
     }
 
-    pub(super) fn committed(&self, change: &Change) {
+    pub(super) fn committed(&self, epoch: u64, change: &Change) {
         if let Some(listener) = self.inner.listener.get() {
-            listener.committed(change);
+            listener.committed(epoch, change);
         }
         // Those who follow have waited long enough already.
         self.notify();
@@ -131,7 +134,9 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Unavailable`]
     pub async fn read(&self) -> Result<ReadTx, StoreError> {
-        Ok(ReadTx { tx: self.inner.readers.begin(Access::Read).await? })
+        let epoch = self.epoch().id();
+        let tx = self.inner.readers.begin(Access::Read).await?;
+        Ok(ReadTx { tx, epoch })
     }
 
     /// Begins a change of one tenant, which may not exist yet, once every change of it that is
@@ -144,6 +149,7 @@ impl SqlStore {
             Some((turns, limit)) => Some(turns.wait(tenant, *limit).await?),
             None => None,
         };
+        let epoch = self.epoch().id();
         let tx = self.begin_write().await?;
         if tx.get_database_backend() == DbBackend::Postgres {
             // A transaction that waits for a row has its number already, so the next in turn may
@@ -154,15 +160,18 @@ impl SqlStore {
             // The session commits safely, too; this holds even if a pooler has reset it since.
             let turn = format!(
                 "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)), \
-                 set_config('synchronous_commit', {SAFE_COMMIT}, true)"
+                 set_config('synchronous_commit', {SAFE_COMMIT}, true), {}",
+                history::COLUMNS
             );
             let id = [tenant.as_str().into()];
-            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, turn, id)).await?;
+            let turn = Statement::from_sql_and_values(DbBackend::Postgres, turn, id);
+            let row = tx.query_one_raw(turn).await?;
+            self.is_followed(row.as_ref())?;
         }
         // SQLite has locked the file already.
         let row = tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await?;
         let found = row.map(Tenant::try_from).transpose()?;
-        Ok(WriteTx::new(ReadTx { tx }, self.clone(), tenant.clone(), found, turn))
+        Ok(WriteTx::new(ReadTx { tx, epoch }, self.clone(), tenant.clone(), found, turn))
     }
 
     /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the

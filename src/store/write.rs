@@ -223,7 +223,9 @@ impl WriteTx {
         if !self.erasures().is_empty() {
             return Err(StoreError::Internal("an erasure that no event tells of".to_owned()));
         }
-        Ok(self.reads.tx.commit().await?)
+        self.store.still_in(self.epoch())?;
+        self.reads.tx.commit().await?;
+        self.store.still_in(self.reads.epoch)
     }
 
     /// The chain that the tenant's audit trail is.
@@ -310,22 +312,26 @@ impl WriteTx {
         }
         chain.save(&self.tx).await?;
 
+        self.store.still_in(self.epoch())?;
         let WriteTx { reads, store, id, turn, .. } = self;
+        let epoch = reads.epoch;
         let change = Change { tenant: id.clone(), revision, touched };
         let listener = store.clone();
         // In a task of its own: a client that goes away now must not keep the change from being
         // told, or the cache would go on with what was before.
         let finish = tokio::spawn(async move {
-            let committed = reads.tx.commit().await;
+            let committed = reads.tx.commit().await.map_err(StoreError::from);
+            // A server that is not the primary any more may have taken it, and only that one has it.
+            let committed = committed.and_then(|()| listener.still_in(epoch));
             drop(turn);
             match &committed {
-                Ok(()) => listener.committed(&change),
+                Ok(()) => listener.committed(epoch, &change),
                 Err(_) => listener.uncertain(&change.tenant),
             }
             committed
         });
         match finish.await {
-            Ok(committed) => committed.map_err(|error| match StoreError::from(error) {
+            Ok(committed) => committed.map_err(|error| match error {
                 // Whatever it was, nobody knows whether it happened.
                 StoreError::Internal(detail) => StoreError::Unavailable(detail),
                 other => other,
@@ -355,7 +361,7 @@ mod tests {
     struct Told(Mutex<Vec<String>>);
 
     impl ChangeListener for Told {
-        fn committed(&self, change: &Change) {
+        fn committed(&self, _: u64, change: &Change) {
             self.0.lock().unwrap().push(format!("{}@{}", change.tenant, change.revision));
         }
 

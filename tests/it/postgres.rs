@@ -98,6 +98,89 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes a new cluster and starts it.
     fn start(more: &str) -> Cluster {
+        let mut cluster = Self::in_new_directory();
+        // Not the C locale: an order that depends on the locale would go unnoticed.
+        cluster.run("initdb", |initdb| {
+            initdb
+                .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"])
+                .args(["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]);
+        });
+        cluster.write("pg_hba.conf", &format!(
+            "local all all trust\nhost all {LOCKED_USER} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n\
+             host replication all 127.0.0.1/32 trust\n"
+        ));
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+             max_connections = 300\nmax_prepared_transactions = 5\nshared_buffers = 32MB\n\
+             dynamic_shared_memory_type = mmap\nautovacuum = off\njit = off\n{more}",
+            cluster.directory.display()
+        );
+        cluster.write("postgresql.conf", &settings);
+        cluster.start_on_free_port();
+        let role = format!(
+            "CREATE ROLE rolegate LOGIN; CREATE ROLE {LOCKED_USER} LOGIN PASSWORD '{LOCKED_PASSWORD}'"
+        );
+        cluster.sql("postgres", &role);
+        cluster
+    }
+
+    /// A standby of this server, which follows it as it is now, with more lines for its
+    /// `postgresql.conf`.
+    pub(crate) fn standby(&self, more: &str) -> Cluster {
+        let mut standby = Self::in_new_directory();
+        let port = self.port.to_string();
+        standby.run("pg_basebackup", |backup| {
+            backup
+                .args(["--host=127.0.0.1", "--port", &port, "--username=postgres"])
+                .args(["--wal-method=stream", "--checkpoint=fast", "--no-sync"])
+                .arg("--write-recovery-conf");
+        });
+        let directory = standby.directory.display();
+        let settings = format!("unix_socket_directories = '{directory}'\n{more}");
+        standby.write("postgresql.conf", &settings);
+        standby.start_on_free_port();
+        standby
+    }
+
+    /// Cuts a standby off from its primary: from now on nothing reaches it.
+    pub(crate) async fn cut_off(&self) {
+        self.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()");
+        self.until("the standby is cut off", "SELECT count(*) = 0 FROM pg_stat_wal_receiver").await;
+    }
+
+    /// Waits until a standby of this server has all that was written so far.
+    pub(crate) async fn has_reached(&self, standby: &Cluster) {
+        let mut admin = self.admin("postgres").await;
+        let end: String = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text")
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+        let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn");
+        standby.until("the standby has caught up", &reached).await;
+    }
+
+    async fn until(&self, what: &str, condition: &str) {
+        let mut admin = self.admin("postgres").await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let condition = sqlx::query_scalar(AssertSqlSafe(condition.to_owned()));
+            let holds: Option<bool> = condition.fetch_one(&mut admin).await.unwrap();
+            if holds == Some(true) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        let output = self.command("pg_ctl").args(["-w", "promote"]).output().unwrap();
+        assert!(output.status.success(), "{}", self.said(&output));
+    }
+
+    /// Without anything in it, watched by a keeper.
+    fn in_new_directory() -> Cluster {
         let directory = tempfile::Builder::new().prefix("rg-pg-").tempdir_in("/tmp").unwrap();
         let directory = TempDir::keep(directory);
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
@@ -114,38 +197,20 @@ impl Cluster {
             .process_group(0)
             .spawn()
             .unwrap();
-        let mut cluster = Cluster { directory, port: 0, databases: AtomicU32::new(0), keeper };
-        // Not the C locale: an order that depends on the locale would go unnoticed.
-        cluster.run("initdb", |initdb| {
-            initdb
-                .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"])
-                .args(["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]);
-        });
-        cluster.write("pg_hba.conf", &format!(
-            "local all all trust\nhost all {LOCKED_USER} 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
-        ));
-        let settings = format!(
-            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
-             max_connections = 300\nmax_prepared_transactions = 5\nshared_buffers = 32MB\n\
-             dynamic_shared_memory_type = mmap\nautovacuum = off\njit = off\n{more}",
-            cluster.directory.display()
-        );
-        cluster.write("postgresql.conf", &settings);
+        Cluster { directory, port: 0, databases: AtomicU32::new(0), keeper }
+    }
+
+    fn start_on_free_port(&mut self) {
         let mut attempts = 0;
         loop {
-            cluster.port = free_port();
-            let started = cluster.try_restart();
+            self.port = free_port();
+            let started = self.try_restart();
             if started.status.success() {
-                break;
+                return;
             }
             attempts += 1;
-            assert!(attempts < 5, "{}", cluster.said(&started));
+            assert!(attempts < 5, "{}", self.said(&started));
         }
-        let role = format!(
-            "CREATE ROLE rolegate LOGIN; CREATE ROLE {LOCKED_USER} LOGIN PASSWORD '{LOCKED_PASSWORD}'"
-        );
-        cluster.sql("postgres", &role);
-        cluster
     }
 
     /// The port on 127.0.0.1, the same after a restart.

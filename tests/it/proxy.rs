@@ -1,5 +1,7 @@
 //! A network between a program and its database server that can be broken on purpose.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +28,8 @@ pub(crate) enum Network {
 /// Listens on loopback, and connects through to a server. Ends when dropped.
 pub(crate) struct Proxy {
     port: u16,
+    /// Where new connections are led.
+    server: Arc<AtomicU16>,
     network: watch::Sender<Network>,
     task: JoinHandle<()>,
 }
@@ -42,17 +46,34 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let network = watch::Sender::new(Network::Good);
         let state = network.subscribe();
+        let server = Arc::new(AtomicU16::new(server));
+        let leads_to = Arc::clone(&server);
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                let server = leads_to.load(Ordering::SeqCst);
                 tokio::spawn(connection(client, server, state.clone()));
             }
         });
-        Proxy { port, network, task }
+        Proxy { port, server, network, task }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Leads new connections to another server, as a virtual address does after a failover. Those
+    /// that are open stay where they are.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::SeqCst);
+    }
+
+    /// The same, and cuts those that are open.
+    pub(crate) async fn switch_to(&self, server: u16) {
+        self.lead_to(server);
+        self.set(Network::Resets);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.set(Network::Good);
     }
 
     pub(crate) fn set(&self, network: Network) {

@@ -186,9 +186,9 @@ fn place_of_refusal(refusal: &Refusal) -> usize {
         Refusal::PreviewOutdated(loss) => 20 + *loss as usize,
         Refusal::CustomRoleLimit { .. } => 25,
         Refusal::CursorExpired(loss) => 26 + *loss as usize,
-        Refusal::WatchStreamLimit { per_caller, .. } => 29 + usize::from(*per_caller),
-        Refusal::TenantNotAllowed(_) => 31,
-        Refusal::Actor(refused) => 32 + place_of_actor_refusal(refused),
+        Refusal::WatchStreamLimit { per_caller, .. } => 30 + usize::from(*per_caller),
+        Refusal::TenantNotAllowed(_) => 32,
+        Refusal::Actor(refused) => 33 + place_of_actor_refusal(refused),
     }
 }
 
@@ -308,6 +308,7 @@ fn other_refusals() -> Vec<Refusal> {
         Refusal::CursorExpired(CursorLoss::Trimmed),
         Refusal::CursorExpired(CursorLoss::Restored),
         Refusal::CursorExpired(CursorLoss::Ahead),
+        Refusal::CursorExpired(CursorLoss::FailedOver),
         Refusal::WatchStreamLimit { limit: 100, per_caller: false },
         Refusal::WatchStreamLimit { limit: 50, per_caller: true },
         Refusal::TenantNotAllowed(tenant()),

@@ -86,8 +86,8 @@ pub(in crate::grpc) fn problem(problem: &Problem) -> Said {
         ),
         Problem::ConsistencyTokenForeign => Said::new(
             ErrorReason::ConsistencyTokenForeign,
-            "This consistency token is another database's, or from before a backup was restored. \
-             Forget the tokens that you hold, and ask again without them.",
+            "This consistency token is another database's, or from before a backup was restored or \
+             the database failed over to another server. Forget the tokens that you hold, and ask again without them.",
         ),
         Problem::ConsistencyTokenOtherTenant => Said::new(
             ErrorReason::ConsistencyTokenOtherTenant,

@@ -60,6 +60,9 @@ pub(super) fn cursor_expired(loss: CursorLoss) -> Said {
     let why = match loss {
         CursorLoss::Trimmed => "changes behind it have been deleted, being old",
         CursorLoss::Restored => "a backup of the database was restored since",
+        CursorLoss::FailedOver => {
+            "the database failed over to another server since, which may have lost changes"
+        }
         CursorLoss::Ahead => {
             "the database has not come that far. It seems to have been restored from a backup \
              without being told; ask the operator to run `rolegate migrate --after-restore`"

@@ -153,7 +153,7 @@ impl Roles {
             let cursor = Cursor { revision: record.revision, gaining, losing, etag, last };
             preview.members.next_token = pager.token(&cursor.text());
         }
-        let token = Some(self.tokens.issue(tenant, record.revision));
+        let token = Some(self.tokens.issue(tenant, tx.epoch(), record.revision));
         Ok(Answer { value: preview, catalog: Some(catalog), token, stale_since: None })
     }
 }

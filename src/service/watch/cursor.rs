@@ -3,23 +3,25 @@
 use crate::domain::refusal::{CursorLoss, Refusal};
 use crate::service::error::ServiceError;
 use crate::service::seal::Seal;
-use crate::store::{ChangePosition, DatabaseIdentity, OrderedChanges};
+use crate::store::{ChangePosition, DatabaseIdentity, Epoch, OrderedChanges};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PURPOSE: &[u8] = b"watch-cursor";
 
 /// How far a watcher has come: every change up to here was delivered, or is none of its business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
-    pub(super) epoch: u64,
+    pub(super) epoch: Epoch,
     pub(super) position: ChangePosition,
 }
 
 impl Cursor {
     /// That what was read from behind this cursor is all there is.
     pub(super) fn accept(self, page: &OrderedChanges) -> Result<(), CursorLoss> {
-        if page.epoch != self.epoch {
+        if page.epoch.number != self.epoch.number {
             Err(CursorLoss::Restored)
+        } else if page.epoch.history != self.epoch.history {
+            Err(CursorLoss::FailedOver)
         } else if !page.gap {
             Ok(())
         } else if self.position > page.next {
@@ -52,21 +54,26 @@ impl Cursors {
 
     pub(super) fn write(&self, cursor: Cursor) -> String {
         let Cursor { epoch, position: ChangePosition { tx, seq } } = cursor;
-        let mut bytes = [0; 25];
-        let numbers = [epoch, tx, seq].into_iter().flat_map(u64::to_be_bytes);
-        for (to, from) in bytes.iter_mut().zip(std::iter::once(VERSION).chain(numbers)) {
+        let mut bytes = [0; 29];
+        // Nobody restores that often; were it so, the cursor would be refused.
+        let restores = u32::try_from(epoch.number).unwrap_or(u32::MAX).to_be_bytes();
+        let numbers = [epoch.history, tx, seq].into_iter().flat_map(u64::to_be_bytes);
+        let all = std::iter::once(VERSION).chain(restores).chain(numbers);
+        for (to, from) in bytes.iter_mut().zip(all) {
             *to = from;
         }
         self.seal.hide(&[PURPOSE, &self.database], bytes)
     }
 
     pub(super) fn read(&self, text: &str) -> Option<Cursor> {
-        let bytes: [u8; 25] = self.seal.reveal(&[PURPOSE, &self.database], text)?;
+        let bytes: [u8; 29] = self.seal.reveal(&[PURPOSE, &self.database], text)?;
         let (version, rest) = bytes.split_first()?;
-        let (epoch, rest) = rest.split_first_chunk()?;
+        let (restores, rest) = rest.split_first_chunk()?;
+        let (history, rest) = rest.split_first_chunk()?;
         let (tx, rest) = rest.split_first_chunk()?;
         let (seq, _) = rest.split_first_chunk()?;
-        let [epoch, tx, seq] = [epoch, tx, seq].map(|bytes| u64::from_be_bytes(*bytes));
+        let [history, tx, seq] = [history, tx, seq].map(|bytes| u64::from_be_bytes(*bytes));
+        let epoch = Epoch { number: u32::from_be_bytes(*restores).into(), history };
         (*version == VERSION).then_some(Cursor { epoch, position: ChangePosition { tx, seq } })
     }
 }
@@ -74,11 +81,17 @@ impl Cursors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::History;
+
+    fn epoch(number: u64, history: u64) -> Epoch {
+        Epoch { number, history }
+    }
 
     fn cursors(database: u128) -> Cursors {
         Cursors::new(&DatabaseIdentity {
             database_id: uuid::Uuid::from_u128(database),
             epoch: 1,
+            history: History::default(),
             signing_key: [9; 32],
         })
     }
@@ -86,7 +99,7 @@ mod tests {
     #[test]
     fn a_cursor_is_read_by_its_own_database_only() {
         let position = ChangePosition { tx: u64::MAX, seq: 7 };
-        let cursor = Cursor { epoch: 3, position };
+        let cursor = Cursor { epoch: epoch(3, u64::MAX), position };
         let text = cursors(1).write(cursor);
         assert_eq!(cursors(1).read(&text), Some(cursor));
         assert_eq!(cursors(2).read(&text), None);
@@ -97,18 +110,21 @@ mod tests {
     #[test]
     fn what_is_missing_behind_a_cursor_has_a_cause() {
         let at = |seq| ChangePosition { tx: 0, seq };
-        let page = |epoch, gap, next| OrderedChanges {
+        let page = |number, gap, next| OrderedChanges {
             changes: vec![],
             next: at(next),
             more: false,
             gap,
-            epoch,
+            epoch: epoch(number, 7),
         };
-        let cursor = Cursor { epoch: 2, position: at(5) };
+        let cursor = Cursor { epoch: epoch(2, 7), position: at(5) };
         assert_eq!(cursor.accept(&page(2, false, 9)), Ok(()));
         assert_eq!(cursor.accept(&page(2, true, 9)), Err(CursorLoss::Trimmed));
         assert_eq!(cursor.accept(&page(2, true, 4)), Err(CursorLoss::Ahead));
         assert_eq!(cursor.accept(&page(3, true, 4)), Err(CursorLoss::Restored));
         assert_eq!(cursor.accept(&page(3, false, 9)), Err(CursorLoss::Restored));
+        let before = Cursor { epoch: epoch(2, 6), position: at(5) };
+        assert_eq!(before.accept(&page(2, false, 9)), Err(CursorLoss::FailedOver));
+        assert_eq!(before.accept(&page(3, false, 9)), Err(CursorLoss::Restored));
     }
 }

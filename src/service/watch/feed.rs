@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::reader::Reader;
 use super::{WatchLimits, WatchedChange};
 use crate::service::error::ServiceError;
-use crate::store::{ChangePosition, StoreError};
+use crate::store::{ChangePosition, Epoch, StoreError};
 
 /// How often to ask when nobody wakes us. A change that waits for an older transaction is settled
 /// when that one ends, which wakes nobody.
@@ -45,7 +45,7 @@ pub(super) enum Answers {
 pub(super) struct Ring {
     /// Another one whenever this is not what the ring before led to.
     pub(super) generation: u64,
-    pub(super) epoch: u64,
+    pub(super) epoch: Epoch,
     pub(super) from: ChangePosition,
     pub(super) to: ChangePosition,
     changes: VecDeque<Arc<WatchedChange>>,
@@ -53,7 +53,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    fn new(generation: u64, epoch: u64, at: ChangePosition) -> Self {
+    fn new(generation: u64, epoch: Epoch, at: ChangePosition) -> Self {
         Ring { generation, epoch, from: at, to: at, changes: VecDeque::new(), bytes: 0 }
     }
 
@@ -147,11 +147,15 @@ impl Feed {
             let page = reader.page(position, PAGE).await?;
             if page.gap || page.epoch != epoch {
                 // Each stream asks again from where it is, and learns what this means for it.
-                tracing::warn!(epoch = page.epoch, "watched changes are gone: starting anew");
+                tracing::warn!(
+                    epoch = page.epoch.number,
+                    "watched changes are gone: starting anew"
+                );
                 self.begin(generation, page.epoch, page.next);
                 return Ok(());
             }
-            let changes = page.changes.into_iter().map(|change| reader.watched(change)).collect();
+            let changes =
+                page.changes.into_iter().map(|change| reader.watched(epoch, change)).collect();
             self.view.send_if_modified(|view| {
                 let Some(ring) = &mut view.ring else { return false };
                 let moved = ring.to != page.next;
@@ -164,7 +168,7 @@ impl Feed {
         }
     }
 
-    fn begin(&self, generation: &mut u64, epoch: u64, at: ChangePosition) {
+    fn begin(&self, generation: &mut u64, epoch: Epoch, at: ChangePosition) {
         *generation += 1;
         self.view.send_modify(|view| view.ring = Some(Ring::new(*generation, epoch, at)));
     }

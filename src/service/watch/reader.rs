@@ -9,7 +9,8 @@ use super::cursor::Cursor;
 use crate::service::error::ServiceError;
 use crate::service::token::Tokens;
 use crate::store::{
-    Change, ChangePosition, OrderedChanges, SequencedChange, SqlStore, StoreError, Touched, Wakeups,
+    Change, ChangePosition, Epoch, OrderedChanges, SequencedChange, SqlStore, StoreError, Touched,
+    Wakeups,
 };
 
 /// How many streams may read at the same time: they share their connections with decisions.
@@ -63,14 +64,14 @@ impl Reader {
     }
 
     /// The change as it is told.
-    pub(super) fn watched(&self, change: SequencedChange) -> WatchedChange {
+    pub(super) fn watched(&self, epoch: Epoch, change: SequencedChange) -> WatchedChange {
         let SequencedChange { position, change: Change { tenant, revision, touched }, at } = change;
         let touched = match touched {
             Touched::Members(ids) if ids.len() > MAX_NAMED => Touched::Tenant,
             Touched::Roles(ids) if ids.len() > MAX_NAMED => Touched::Tenant,
             touched => touched,
         };
-        let token = self.tokens.issue(&tenant, revision);
+        let token = self.tokens.issue(&tenant, epoch.id(), revision);
         WatchedChange { position, tenant, token, at, touched }
     }
 }

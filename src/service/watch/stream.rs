@@ -170,11 +170,11 @@ impl<A: Fn() -> Result<Arc<Caller>, RightsLost> + Send + Sync> Stream<A> {
             Err(error) => return Err(EndCause::Failed(error.to_string()).into()),
         };
         self.cursor.accept(&page).map_err(EndCause::Expired)?;
-        let (to, more) = (page.next, page.more);
+        let (epoch, to, more) = (page.epoch, page.next, page.more);
         let mut changes = page
             .changes
             .into_iter()
-            .map(|change| Arc::new(shared.reader.watched(change)))
+            .map(|change| Arc::new(shared.reader.watched(epoch, change)))
             .peekable();
         while changes.peek().is_some() {
             self.rights.refresh()?;

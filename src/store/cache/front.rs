@@ -236,7 +236,7 @@ mod tests {
             entry: Arc::clone(tenant),
             view: Arc::new(MemberView {
                 catalog: Arc::clone(&tenant.catalog),
-                state: Arc::new(State::at(1)),
+                state: Arc::new(State::at(1, 1)),
                 subject: None,
                 stale_since: None,
             }),
@@ -247,7 +247,7 @@ mod tests {
     fn what_a_thread_keeps_stays_within_its_bound_and_is_not_thrown_away_at_once() {
         const BOUND: usize = 64 << 10;
         let catalog = Arc::new(Catalog::parse(shipped()[1]).unwrap());
-        let tenant = Arc::new(CachedTenant::new(1, catalog, 1));
+        let tenant = Arc::new(CachedTenant::new(1, 1, catalog, 1));
         let guard = FillGuard::new(1);
         let front = Front::new(BOUND, 1);
         // Twice: now and then a view that is kept is not given.

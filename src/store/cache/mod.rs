@@ -214,8 +214,10 @@ impl Cached {
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        let epoch = self.store.epoch().id();
         match tokio::time::timeout(self.load_timeout, read).await {
-            Ok(read) => read,
+            // An answer of a history that is over would come after those of the next one.
+            Ok(read) => read.and_then(|read| self.store.still_in(epoch).map(|()| read)),
             Err(_) => {
                 self.store.suspect();
                 Err(StoreError::Unavailable("it takes too long to answer".to_owned()))
@@ -272,7 +274,7 @@ impl Cached {
         self.counters.bypasses.add(1);
         let view = self.in_time(self.store.view(id, members, freshness)).await?;
         match &view {
-            Some(view) => self.answered(id, view.state.revision()),
+            Some(view) => self.answered(id, view.state.epoch(), view.state.revision()),
             None => self.not_in_use(id),
         }
         Ok(view)
@@ -287,14 +289,16 @@ impl Cached {
     }
 
     /// An answer is given at this revision, from elsewhere: no later one may be older.
-    fn answered(&self, id: &TenantId, revision: u64) {
-        let cached = self.tenant_at_hand(id).and_then(|tenant| tenant.usable());
+    fn answered(&self, id: &TenantId, epoch: u64, revision: u64) {
+        // Revisions of another epoch say nothing: what is cached of one is being dropped.
+        let at_hand = || self.tenant_at_hand(id).filter(|tenant| tenant.epoch == epoch);
+        let cached = at_hand().and_then(|tenant| tenant.usable());
         if cached.is_some_and(|usable| usable >= revision) {
             return;
         }
         // An entry that is being filled right now may be older than this answer: refuse it.
         self.guard.invalidate(id, || {
-            if let Some(tenant) = self.tenant_at_hand(id) {
+            if let Some(tenant) = at_hand() {
                 tenant.answered_at(revision);
             }
         });
@@ -389,11 +393,14 @@ fn lost() -> StoreError {
 }
 
 impl ChangeListener for Cached {
-    fn committed(&self, change: &Change) {
+    fn committed(&self, epoch: u64, change: &Change) {
         let Change { tenant: id, revision, touched } = change;
         // Under the tenant's stripe, so that an entry that is being filled cannot miss the change.
         let cached = self.guard.invalidate(id, || self.tenant_at_hand(id));
         let Some(tenant) = cached else { return };
+        if tenant.epoch != epoch {
+            return self.forget_tenant(id);
+        }
         if tenant.knows(*revision) {
             // Told before, or read with the tenant: forgetting again would only cost. But who tells
             // it for the first time may not be done with it.

@@ -103,10 +103,10 @@ impl Cached {
         ticket: Ticket,
         cold: Cold,
     ) -> Option<TenantView> {
-        let Cold { revision, catalog, member: found, roles } = cold;
+        let Cold { epoch, revision, catalog, member: found, roles } = cold;
         let tenant = match before {
             Some(tenant) => tenant,
-            None => match self.keep_tenant(id, ticket, &catalog, revision) {
+            None => match self.keep_tenant(id, ticket, &catalog, (epoch, revision)) {
                 Ok(made) => made,
                 // What was read belongs to its state too.
                 Err(other) if other.usable() == Some(revision) => other,
@@ -131,8 +131,8 @@ impl Cached {
             Some(usable) if usable == revision => tenant.state(revision),
             // The change is in the database and not applied here yet.
             _ => {
-                self.answered(id, revision);
-                Arc::new(State::at(revision))
+                self.answered(id, epoch, revision);
+                Arc::new(State::at(epoch, revision))
             }
         };
         let mut compiled: HashMap<RoleId, Arc<CompiledRole>> = roles.into_iter().collect();
@@ -155,13 +155,15 @@ impl Cached {
         id: &TenantId,
         ticket: Ticket,
         catalog: &Arc<Catalog>,
-        revision: u64,
+        (epoch, revision): (u64, u64),
     ) -> Result<Arc<CachedTenant>, Arc<CachedTenant>> {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
-        let tenant = Arc::new(CachedTenant::new(incarnation, Arc::clone(catalog), revision));
+        let tenant = Arc::new(CachedTenant::new(incarnation, epoch, Arc::clone(catalog), revision));
         let kept = self.guard.replace(ticket, |meanwhile| match self.tenant_at_hand(id) {
             // In its place answers would go back in time, and its members would go cold.
-            Some(other) if other.knows_no_less(revision) => Kept::Other(other),
+            Some(other) if other.epoch == epoch && other.knows_no_less(revision) => {
+                Kept::Other(other)
+            }
             // One that knew more may have been there, been answered from, and evicted.
             None if meanwhile == Meanwhile::Replaced => Kept::Not,
             _ => {
@@ -175,7 +177,7 @@ impl Cached {
             // Or a change came in between. The entry is good for the view at hand all the same:
             // members and roles that were read after the change do not fit it. But another entry
             // may have been made meanwhile that knows less.
-            Some(Kept::Not) | None => self.answered(id, revision),
+            Some(Kept::Not) | None => self.answered(id, epoch, revision),
         }
         Ok(tenant)
     }

@@ -41,7 +41,8 @@ impl Cached {
             self.not_in_use(id);
             return Ok(None);
         };
-        let (Ok(tenant) | Err(tenant)) = self.keep_tenant(id, ticket, &catalog, seen.revision);
+        let (Ok(tenant) | Err(tenant)) =
+            self.keep_tenant(id, ticket, &catalog, (seen.epoch, seen.revision));
         Ok(Some(tenant))
     }
 

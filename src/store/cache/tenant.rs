@@ -16,6 +16,8 @@ pub(super) struct CachedTenant {
     /// Tells what was cached for this entry from what was cached for an earlier one of the same
     /// tenant: members and roles are keyed by it, so that they go with their tenant's entry.
     pub(super) incarnation: u64,
+    /// The id of the epoch that the revisions are of.
+    pub(super) epoch: u64,
     pub(super) catalog: Arc<Catalog>,
     /// Every change up to this revision has been applied to what is cached. Written under `waiting`,
     /// read without it.
@@ -29,13 +31,14 @@ pub(super) struct CachedTenant {
 }
 
 impl CachedTenant {
-    pub(super) fn new(incarnation: u64, catalog: Arc<Catalog>, revision: u64) -> Self {
+    pub(super) fn new(incarnation: u64, epoch: u64, catalog: Arc<Catalog>, revision: u64) -> Self {
         CachedTenant {
             incarnation,
+            epoch,
             catalog,
             applied: AtomicU64::new(revision),
             answered: AtomicU64::new(revision),
-            state: Mutex::new(Arc::new(State::at(revision))),
+            state: Mutex::new(Arc::new(State::at(epoch, revision))),
             waiting: Mutex::default(),
         }
     }
@@ -58,9 +61,9 @@ impl CachedTenant {
     pub(super) fn state(&self, revision: u64) -> Arc<State> {
         let mut newest = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match revision.cmp(&newest.revision()) {
-            Ordering::Less => return Arc::new(State::at(revision)),
+            Ordering::Less => return Arc::new(State::at(self.epoch, revision)),
             Ordering::Equal => {}
-            Ordering::Greater => *newest = Arc::new(State::at(revision)),
+            Ordering::Greater => *newest = Arc::new(State::at(self.epoch, revision)),
         }
         Arc::clone(&newest)
     }
@@ -99,7 +102,7 @@ mod tests {
 
     fn tenant(revision: u64) -> CachedTenant {
         let source = crate::domain::catalog::shipped()[1];
-        CachedTenant::new(1, Arc::new(Catalog::parse(source).unwrap()), revision)
+        CachedTenant::new(1, 1, Arc::new(Catalog::parse(source).unwrap()), revision)
     }
 
     #[test]

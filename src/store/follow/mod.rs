@@ -11,10 +11,12 @@ mod snapshot;
 use std::str::FromStr;
 
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryResult, Statement, Value};
+use uuid::Uuid;
 
 use self::snapshot::Snapshot;
 use super::bounded::Connections;
 use super::entity::meta;
+use super::history::{self, Epoch, History, Purpose, Unfit};
 use super::rows::{corrupt, count, from_json, stored};
 use super::{Change, SqlStore, StoreError};
 use crate::domain::Timestamp;
@@ -71,8 +73,23 @@ pub struct SequencedChange {
 /// `max_connections` bounds, however long one of them stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowCursor {
-    epoch: u64,
+    epoch: Epoch,
+    history: History,
     seen: Snapshot,
+}
+
+impl FollowCursor {
+    /// The epoch that it is of.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The history of the server that it is of.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history
+    }
 }
 
 /// What became visible since a cursor.
@@ -85,11 +102,13 @@ pub struct Followed {
     /// There is more, now: the limit was reached.
     pub more: bool,
     /// Changes may be missing: some were trimmed before they were seen, or the database was
-    /// restored. Whatever was derived from changes must be dropped; `next` goes on from now, and
-    /// `changes` is empty.
+    /// restored, or another history of it is the current one. Whatever was derived from changes must
+    /// be dropped; `next` goes on from now, and `changes` is empty.
     pub gap: bool,
     /// The database's epoch now.
-    pub epoch: u64,
+    pub epoch: Epoch,
+    /// The history of the server that was asked.
+    pub history: History,
 }
 
 /// A page of changes in their final order.
@@ -105,7 +124,7 @@ pub struct OrderedChanges {
     /// position lies ahead of this database, which was restored. `changes` is empty.
     pub gap: bool,
     /// The database's epoch now. Positions of another one mean nothing.
-    pub epoch: u64,
+    pub epoch: Epoch,
 }
 
 impl SqlStore {
@@ -115,8 +134,10 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow_start(&self) -> Result<FollowCursor, StoreError> {
         let everything = Snapshot { oldest: 0, next: 0, running: Vec::new() };
-        let (state, _) = look(self.followers(), &unseen(self.backend(), &everything, 0)).await?;
-        Ok(FollowCursor { epoch: state.epoch, seen: state.snapshot.up_to(state.newest) })
+        let nothing = unseen(self.backend(), &everything, 0);
+        let (state, _) = self.look(self.followers(), Purpose::Follow, &nothing).await?;
+        let State { epoch, history, snapshot, newest, .. } = state;
+        Ok(FollowCursor { epoch, history, seen: snapshot.up_to(newest) })
     }
 
     /// What became visible since the cursor, at most `limit` changes: as soon as it is, whatever
@@ -126,16 +147,16 @@ impl SqlStore {
     /// [`StoreError`]
     pub async fn follow(&self, cursor: &FollowCursor, limit: u64) -> Result<Followed, StoreError> {
         let backend = self.backend();
-        let (state, changes) =
-            look(self.followers(), &unseen(backend, &cursor.seen, limit)).await?;
-        let State { snapshot, epoch, trimmed, newest, settled: _ } = state;
+        let statement = unseen(backend, &cursor.seen, limit);
+        let (state, changes) = self.look(self.followers(), Purpose::Follow, &statement).await?;
+        let State { snapshot, epoch, history, trimmed, newest, settled: _ } = state;
         let returned = |number| changes.iter().any(|c| number_of(backend, c.position) == number);
         if epoch != cursor.epoch
             || cursor.seen.misses(number_of(backend, trimmed), &snapshot, returned)
         {
-            let next = FollowCursor { epoch, seen: snapshot.up_to(newest) };
+            let next = FollowCursor { epoch, history, seen: snapshot.up_to(newest) };
             let changes = Vec::new();
-            return Ok(Followed { changes, next, more: false, gap: true, epoch });
+            return Ok(Followed { changes, next, more: false, gap: true, epoch, history });
         }
         let full = changes.len() as u64 >= limit;
         let seen = match changes.last() {
@@ -144,8 +165,8 @@ impl SqlStore {
             }
             _ => snapshot.up_to(newest),
         };
-        let next = FollowCursor { epoch, seen };
-        Ok(Followed { changes, next, more: full, gap: false, epoch })
+        let next = FollowCursor { epoch, history, seen };
+        Ok(Followed { changes, next, more: full, gap: false, epoch, history })
     }
 
     /// The changes behind a position, in an order that no change will ever get into the middle of.
@@ -160,7 +181,8 @@ impl SqlStore {
         limit: u64,
     ) -> Result<OrderedChanges, StoreError> {
         let backend = self.backend();
-        let (state, changes) = look(self.readers(), &settled(backend, after, limit)).await?;
+        let statement = settled(backend, after, limit);
+        let (state, changes) = self.look(self.readers(), Purpose::Work, &statement).await?;
         let (end, State { epoch, trimmed, .. }) = (state.settled_end(backend), state);
         if after < trimmed || after > end {
             let changes = Vec::new();
@@ -178,14 +200,14 @@ impl SqlStore {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn ordered_end(&self) -> Result<(ChangePosition, u64), StoreError> {
+    pub async fn ordered_end(&self) -> Result<(ChangePosition, Epoch), StoreError> {
         let backend = self.backend();
         let nothing = settled(backend, ChangePosition::default(), 0);
-        let (state, _) = look(self.readers(), &nothing).await?;
+        let (state, _) = self.look(self.readers(), Purpose::Work, &nothing).await?;
         Ok((state.settled_end(backend), state.epoch))
     }
 
-    /// The database's epoch now, which changes when a backup is restored. Compare
+    /// The number of the database's epoch now, which changes when a backup is restored. Compare
     /// [`Self::identity`].
     ///
     /// # Errors
@@ -207,18 +229,39 @@ impl SqlStore {
     fn readers(&self) -> &Connections {
         &self.inner.readers
     }
-}
 
-/// One statement, so that the state is the one in which exactly these changes are visible.
-async fn look(
-    connections: &Connections,
-    statement: &Statement,
-) -> Result<(State, Vec<SequencedChange>), StoreError> {
-    let rows = connections.query_all_raw(statement.clone()).await?;
-    let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
-    let state = State::try_from(first)?;
-    let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
-    Ok((state, changes.collect::<Result<_, _>>()?))
+    /// One statement, so that the state is the one in which exactly these changes are visible, and of
+    /// the server that it says.
+    async fn look(
+        &self,
+        connections: &Connections,
+        purpose: Purpose,
+        statement: &Statement,
+    ) -> Result<(State, Vec<SequencedChange>), StoreError> {
+        let rows = connections.query_all_raw(statement.clone()).await?;
+        let first = rows.first().ok_or_else(|| corrupt("meta.value", meta::EPOCH))?;
+        let state = self.state(first, purpose)?;
+        let changes = rows.iter().filter_map(|row| sequenced(row).transpose());
+        Ok((state, changes.collect::<Result<_, _>>()?))
+    }
+
+    /// What a server says, if it may be used.
+    fn state(&self, row: &QueryResult, purpose: Purpose) -> Result<State, StoreError> {
+        if self.backend() != DbBackend::Postgres {
+            return State::read(row, History::default());
+        }
+        let told = history::told_by(row)?;
+        self.fit(self.inner.lineage.judge(told, purpose))?;
+        let state = State::read(row, told.unwrap_or_default())?;
+        let database: String = row.try_get("", "database")?;
+        if Uuid::try_parse(&database).ok() != Some(self.identity().database_id) {
+            self.fit(Err(self.inner.lineage.refuse(Unfit::OtherDatabase)))?;
+        }
+        if state.newest.max(state.trimmed.tx) >= state.snapshot.next {
+            self.fit(Err(self.inner.lineage.refuse(Unfit::Restored)))?;
+        }
+        Ok(state)
+    }
 }
 
 /// What orders visibility.
@@ -229,7 +272,8 @@ fn number_of(backend: DbBackend, position: ChangePosition) -> u64 {
 /// What the database says about itself, at the moment of the changes that come with it.
 struct State {
     snapshot: Snapshot,
-    epoch: u64,
+    epoch: Epoch,
+    history: History,
     trimmed: ChangePosition,
     /// What numbers the newest change that is visible, or was trimmed.
     newest: u64,
@@ -250,10 +294,8 @@ impl State {
     }
 }
 
-impl TryFrom<&QueryResult> for State {
-    type Error = StoreError;
-
-    fn try_from(row: &QueryResult) -> Result<Self, StoreError> {
+impl State {
+    fn read(row: &QueryResult, history: History) -> Result<Self, StoreError> {
         let (snapshot, epoch, trimmed): (String, String, String) =
             (row.try_get("", "snapshot")?, row.try_get("", "epoch")?, row.try_get("", "trimmed")?);
         let settled: Option<String> = row.try_get("", "settled")?;
@@ -264,9 +306,11 @@ impl TryFrom<&QueryResult> for State {
             Some(newest) => count(newest, "changes.tx", "newest")?,
             None => trimmed.tx,
         };
+        let number = epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?;
         Ok(State {
             snapshot: snapshot.parse().map_err(|_| corrupt("snapshot", "changes"))?,
-            epoch: epoch.parse().map_err(|_| corrupt("meta.value", meta::EPOCH))?,
+            epoch: Epoch::new(number, history),
+            history,
             trimmed,
             newest,
             settled: settled
@@ -310,8 +354,9 @@ fn unseen(backend: DbBackend, seen: &Snapshot, limit: u64) -> Statement {
     }
     // What was running is looked up one by one: a transaction that stays open for hours must not
     // have everything since then read again and again.
+    let state = postgres_state();
     let sql = format!(
-        "{POSTGRES_STATE} LEFT JOIN ( \
+        "{state} LEFT JOIN ( \
            (SELECT * FROM changes WHERE tx >= $1 ORDER BY tx, seq LIMIT $3) UNION ALL \
            (SELECT * FROM changes WHERE tx = ANY (string_to_array($2, ',')::bigint[]) AND tx < $1) \
            ORDER BY tx, seq LIMIT $3 \
@@ -337,8 +382,9 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
         );
         return Statement::from_sql_and_values(backend, sql, [seq.into(), limit.into()]);
     }
+    let state = postgres_state();
     let sql = format!(
-        "{POSTGRES_STATE} LEFT JOIN ( \
+        "{state} LEFT JOIN ( \
            SELECT * FROM changes WHERE (tx, seq) > ($1, $2) \
            AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
            ORDER BY tx, seq LIMIT $3 \
@@ -347,14 +393,20 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
     Statement::from_sql_and_values(backend, sql, [tx.into(), seq.into(), limit.into()])
 }
 
-const POSTGRES_STATE: &str = "SELECT state.*, c.* FROM ( \
-    SELECT pg_current_snapshot()::text AS snapshot, \
-    (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
-    (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, \
-    (SELECT max(tx) FROM changes) AS newest, \
-    (SELECT tx || ':' || seq FROM changes \
-    WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
-    ORDER BY tx DESC, seq DESC LIMIT 1) AS settled) state";
+fn postgres_state() -> String {
+    let history = history::COLUMNS;
+    format!(
+        "SELECT state.*, c.* FROM ( \
+         SELECT pg_current_snapshot()::text AS snapshot, {history}, \
+         (SELECT value FROM meta WHERE key = 'database_id') AS database, \
+         (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
+         (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, \
+         (SELECT max(tx) FROM changes) AS newest, \
+         (SELECT tx || ':' || seq FROM changes \
+         WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+         ORDER BY tx DESC, seq DESC LIMIT 1) AS settled) state"
+    )
+}
 
 /// The sequence goes on counting where it was, whatever was deleted.
 const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \

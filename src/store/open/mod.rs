@@ -5,6 +5,7 @@ mod schema;
 mod session;
 mod sqlite;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::EntityTrait;
@@ -14,6 +15,7 @@ pub(super) use self::session::{SAFE_COMMIT, SessionFault, SessionSetup};
 use super::bounded::Connections;
 use super::chain::AuditKeys;
 use super::entity::meta;
+use super::history::{Epoch, History, Lineage};
 use super::turns::Turns;
 use super::{AuditKeyChoice, OpenError};
 
@@ -96,8 +98,18 @@ pub struct DatabaseIdentity {
     pub database_id: Uuid,
     /// Grows when it is restored from a backup.
     pub epoch: u64,
+    /// The history of the server that it was opened on.
+    pub history: History,
     /// What page tokens are signed with.
     pub signing_key: [u8; 32],
+}
+
+impl DatabaseIdentity {
+    /// The epoch that it was opened in.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch::new(self.epoch, self.history)
+    }
 }
 
 impl std::fmt::Debug for DatabaseIdentity {
@@ -106,6 +118,7 @@ impl std::fmt::Debug for DatabaseIdentity {
         f.debug_struct("DatabaseIdentity")
             .field("database_id", &self.database_id)
             .field("epoch", &self.epoch)
+            .field("history", &self.history)
             .finish_non_exhaustive()
     }
 }
@@ -119,6 +132,7 @@ pub(super) struct Opened {
     pub(super) followers: Connections,
     pub(super) identity: DatabaseIdentity,
     pub(super) audit_keys: AuditKeys,
+    pub(super) lineage: Arc<Lineage>,
     /// Where writers of a tenant wait, and for how long. `None` where there is one writer.
     pub(super) turns: Option<(Turns, Duration)>,
 }
@@ -132,17 +146,25 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
 }
 
 /// Reads which database it is, `None` if that makes no sense.
-async fn identity(connections: &Connections) -> Result<Option<DatabaseIdentity>, sea_orm::DbErr> {
+async fn identity(
+    connections: &Connections,
+    lineage: &Lineage,
+) -> Result<Option<DatabaseIdentity>, sea_orm::DbErr> {
     let rows = meta::Entity::find().all(connections).await?;
     let value = |key: &str| rows.iter().find(|row| row.key == key).map(|row| row.value.as_str());
     let identity = || {
         Some(DatabaseIdentity {
             database_id: Uuid::try_parse(value(meta::DATABASE_ID)?).ok()?,
             epoch: value(meta::EPOCH)?.parse().ok()?,
+            history: lineage.history(),
             signing_key: from_hex(value(meta::SIGNING_KEY)?)?,
         })
     };
-    Ok(identity())
+    let identity = identity();
+    if let Some(identity) = &identity {
+        lineage.begin(identity.epoch);
+    }
+    Ok(identity)
 }
 
 fn from_hex<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {

@@ -8,12 +8,15 @@ use sea_orm::{
     Statement, TransactionOptions,
 };
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+};
 
 use super::session::{SessionFault, SessionSetup};
 use super::{OpenOptions, Opened, identity, schema};
 use crate::store::OpenError;
 use crate::store::bounded::{Bounds, Connections};
+use crate::store::history::{self, History, Lineage, Purpose};
 use crate::store::reach::Reach;
 use crate::store::turns::Turns;
 
@@ -57,10 +60,12 @@ pub(super) fn password_in(url: &str) -> bool {
 
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let server = parse(options)?;
-    look(&server, options.connect_timeout).await?;
-    let probe = SessionSetup::new(&[]);
-    let reach = Arc::new(Reach::new(server.clone(), probe, options.connect_timeout));
-    let session = Session { options, server, reach: Arc::clone(&reach) };
+    let history = look(&server, options.connect_timeout).await?;
+    let lineage = Arc::new(Lineage::new(history));
+    let (probe, within) = (SessionSetup::new(&[]), options.connect_timeout);
+    let reach = Arc::new(Reach::new(server.clone(), probe, within, Arc::clone(&lineage)));
+    let (reached, of) = (Arc::clone(&reach), Arc::clone(&lineage));
+    let session = Session { options, server, reach: reached, lineage: of };
 
     // A pool says only that it got no connection that it could use.
     let failed = |error: DbErr| match reach.shared_sessions() {
@@ -90,14 +95,14 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
 
     let readers = session.connect(Access::Read, read).await.map_err(failed)?;
     let followers = session.connect(Access::Follow, FOLLOWERS).await.map_err(failed)?;
-    let identity = identity(&readers).await.map_err(failed)?;
+    let identity = identity(&readers, &lineage).await.map_err(failed)?;
     let identity = identity.ok_or(OpenError::NoIdentity)?;
     // Whoever may migrate may also put that right, with this very program.
     if !options.migrate && from_another_server(&readers).await.map_err(failed)? {
         return Err(OpenError::Restored);
     }
     let turns = Some((Turns::default(), options.lock_timeout));
-    Ok(Opened { readers, writers, followers, identity, audit_keys, turns })
+    Ok(Opened { readers, writers, followers, identity, audit_keys, lineage, turns })
 }
 
 /// Whether there are changes by transactions that this server has not come to yet. A dump takes rows
@@ -154,12 +159,13 @@ fn place(server: &PgConnectOptions) -> String {
 /// Two connections of their own: the pool would go on trying until its time is up, and then say only
 /// that it was. A pooler that shares sessions gives the second one what the first one left, or the
 /// first one another session while the second one is in a transaction.
-async fn look(server: &PgConnectOptions, within: Duration) -> Result<(), OpenError> {
+async fn look(server: &PgConnectOptions, within: Duration) -> Result<History, OpenError> {
     let asked = async {
         let mut first = PgConnection::connect_with(server).await?;
-        let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery()";
-        let row = first.fetch_one(sql).await?;
-        let facts = (row.try_get(0)?, row.try_get(1)?);
+        let history = history::COLUMNS;
+        let sql = format!("SELECT current_setting('server_version_num')::int, {history}");
+        let row = first.fetch_one(AssertSqlSafe(sql)).await?;
+        let facts = (row.try_get(0)?, history::told_in(&row)?);
         let (setup, other) = (SessionSetup::new(&[]), SessionSetup::new(&[]));
         setup.establish(&mut first).await?;
         let mut second = PgConnection::connect_with(server).await?;
@@ -168,10 +174,10 @@ async fn look(server: &PgConnectOptions, within: Duration) -> Result<(), OpenErr
         setup.verify(&mut first).await?;
         second.close().await?;
         first.close().await?;
-        Ok::<(i32, bool), SessionFault>(facts)
+        Ok::<(i32, Option<History>), SessionFault>(facts)
     };
     let place = place(server);
-    let (version, standby) = match tokio::time::timeout(within, asked).await {
+    let (version, history) = match tokio::time::timeout(within, asked).await {
         Ok(Ok(facts)) => facts,
         Ok(Err(SessionFault::Database(error))) => {
             return Err(OpenError::from_connecting(place, server, &error));
@@ -179,6 +185,7 @@ async fn look(server: &PgConnectOptions, within: Duration) -> Result<(), OpenErr
         Ok(Err(shared @ SessionFault::Shared(_))) => {
             return Err(OpenError::SharedSessions { place, fault: shared.to_string() });
         }
+        Ok(Err(SessionFault::Unfit(unfit))) => return Err(OpenError::Failed(unfit.to_string())),
         Err(_) => {
             let reason = format!("no answer within {} s", within.as_secs_f32());
             return Err(OpenError::Unreachable { place, reason });
@@ -187,10 +194,7 @@ async fn look(server: &PgConnectOptions, within: Duration) -> Result<(), OpenErr
     if version < OLDEST_SERVER {
         return Err(OpenError::OldServer(version / 10_000));
     }
-    if standby {
-        return Err(OpenError::Standby(place));
-    }
-    Ok(())
+    history.ok_or(OpenError::Standby(place))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,6 +209,7 @@ struct Session<'a> {
     options: &'a OpenOptions,
     server: PgConnectOptions,
     reach: Arc<Reach>,
+    lineage: Arc<Lineage>,
 }
 
 impl Session<'_> {
@@ -216,6 +221,11 @@ impl Session<'_> {
             Access::Follow => self.options.acquire_timeout.min(FOLLOW_TIMEOUT),
             Access::Read | Access::Write => self.options.acquire_timeout,
         };
+        let purpose = match access {
+            Access::Follow => Purpose::Follow,
+            Access::Read | Access::Write => Purpose::Work,
+        };
+        let (lineage, remembered) = (Arc::clone(&self.lineage), Arc::clone(&self.lineage));
         // The server is set below: these options, URL included, end up in traces.
         let mut connect = ConnectOptions::new("postgres://");
         connect
@@ -225,14 +235,24 @@ impl Session<'_> {
             .sqlx_logging(false)
             .record_stmt_in_spans(false)
             .map_sqlx_postgres_opts(move |_| server.clone())
+            .map_sqlx_postgres_before_acquire(move |_, connection| {
+                let may_use = remembered.may_use(connection.age, purpose);
+                Box::pin(std::future::ready(Ok(may_use)))
+            })
             .map_sqlx_postgres_pool_opts(move |pool| {
+                let asked = Arc::clone(&lineage);
                 let (at_connect, at_release) = (Arc::clone(&setup), Arc::clone(&setup));
                 let (of_connect, of_release) = (alarm.clone(), alarm.clone());
                 pool.after_connect(move |connection, _| {
                     let (setup, alarm) = (Arc::clone(&at_connect), of_connect.clone());
+                    let lineage = Arc::clone(&asked);
                     Box::pin(async move {
+                        let established = async {
+                            setup.establish(connection).await?;
+                            lineage.admit(connection, purpose).await
+                        };
                         // The pool only tries again, and again: the probe finds out why.
-                        setup.establish(connection).await.map_err(|fault| alarm.raise(fault))
+                        established.await.map_err(|fault| alarm.raise(fault))
                     })
                 })
                 .after_release(move |connection, _| {

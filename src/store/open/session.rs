@@ -15,6 +15,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+use crate::store::history::Unfit;
+
 /// The session variable that holds the marker.
 const MARKER: &str = "rolegate.session";
 /// Ends what the last user of a connection left, and asks for the marker.
@@ -44,13 +46,16 @@ pub(in crate::store) enum SessionFault {
          server_reset_query = DISCARD ALL), or connect to the server itself"
     )]
     Shared(String),
+    /// The server must not be used.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 impl From<SessionFault> for sqlx::Error {
     fn from(fault: SessionFault) -> Self {
         match fault {
             SessionFault::Database(error) => error,
-            shared @ SessionFault::Shared(_) => sqlx::Error::Configuration(Box::new(shared)),
+            fault => sqlx::Error::Configuration(Box::new(fault)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -13,6 +14,7 @@ use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use super::{OpenOptions, Opened, identity, schema};
 use crate::store::OpenError;
 use crate::store::bounded::Connections;
+use crate::store::history::{History, Lineage};
 
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let file = file_of(&options.url)?;
@@ -30,13 +32,15 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let tx = writers.prepare(alone).await.map_err(failed)?;
     let audit_keys = schema::update(tx, options, &failed).await?;
     let readers = connect(&file, options, Access::Read).await.map_err(failed)?;
-    let identity = identity(&readers).await.map_err(failed)?;
+    let lineage = Arc::new(Lineage::new(History::default()));
+    let identity = identity(&readers, &lineage).await.map_err(failed)?;
     let identity = identity.ok_or_else(|| OpenError::Damaged {
         path: file.clone(),
         detail: "its identity is missing or unreadable".to_owned(),
     })?;
     // Readers of a file hold nobody up.
-    Ok(Opened { followers: readers.clone(), readers, writers, identity, audit_keys, turns: None })
+    let followers = readers.clone();
+    Ok(Opened { followers, readers, writers, identity, audit_keys, lineage, turns: None })
 }
 
 /// The file that a URL names.

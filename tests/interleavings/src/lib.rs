@@ -23,13 +23,13 @@ mod domain {
     }
 }
 
-/// What they know of the store: a state is its revision.
+/// What they know of the store: a state is its revision, in one epoch.
 mod store {
     #[derive(Debug)]
     pub(crate) struct State(u64);
 
     impl State {
-        pub(crate) fn at(revision: u64) -> Self {
+        pub(crate) fn at(_epoch: u64, revision: u64) -> Self {
             State(revision)
         }
 

@@ -249,7 +249,7 @@ impl Cache {
         revision: u64,
     ) -> Result<Arc<CachedTenant>, Arc<CachedTenant>> {
         let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
-        let tenant = Arc::new(CachedTenant::new(incarnation, Arc::new(Catalog), revision));
+        let tenant = Arc::new(CachedTenant::new(incarnation, 1, Arc::new(Catalog), revision));
         let fill = |meanwhile| match self.tenant_at_hand() {
             Some(other) if self.broken != Broken::Displace && other.knows_no_less(revision) => {
                 Kept::Other(other)

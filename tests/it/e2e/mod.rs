@@ -12,6 +12,7 @@ mod differing;
 mod durability;
 mod empty_lists;
 mod every_rpc;
+mod failover;
 mod faults;
 mod figures;
 mod fleet;

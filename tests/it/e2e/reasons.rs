@@ -799,7 +799,8 @@ async fn lost_data(seen: &mut Seen) {
     store.close().await;
     let later = rolegate::store::DatabaseIdentity { epoch: identity.epoch + 1, ..identity };
     let tenant = rolegate::domain::ids::TenantId::trusted("t");
-    let foreign = rolegate::service::token::Tokens::new(&later).issue(&tenant, 1);
+    let foreign =
+        rolegate::service::token::Tokens::new(&later).issue(&tenant, later.epoch().id(), 1);
     let server = Server::start(directory.path(), &[]);
     let mut clients = Clients::connect(&server).await;
     request.consistency = at_least(&[&foreign]);

@@ -87,7 +87,7 @@ pub(super) async fn a_reader_sees_one_state(store: &SqlStore) {
 struct Told(mpsc::UnboundedSender<Change>);
 
 impl ChangeListener for Told {
-    fn committed(&self, change: &Change) {
+    fn committed(&self, _: u64, change: &Change) {
         self.0.send(change.clone()).unwrap();
     }
 

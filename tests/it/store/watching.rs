@@ -152,9 +152,9 @@ pub(super) async fn changes_come_in_order_and_resume_without_loss_or_repetition(
             break delivery;
         }
     };
-    let tokens = Tokens::new(store.identity());
-    assert_eq!(delivery.changes[0].token, tokens.issue(&b, 1));
-    assert_eq!(delivery.changes[1].token, tokens.issue(&b, 2));
+    let (tokens, epoch) = (Tokens::new(store.identity()), store.epoch().id());
+    assert_eq!(delivery.changes[0].token, tokens.issue(&b, epoch, 1));
+    assert_eq!(delivery.changes[1].token, tokens.issue(&b, epoch, 2));
     assert_eq!(delivery.changes[0].at, Timestamp(1));
 }
 
@@ -195,7 +195,7 @@ pub(super) async fn a_cursor_that_leads_nowhere_is_refused(database: &Database) 
     let foreign = super::backend::sqlite().await.unwrap();
     let theirs = self::watches(&foreign.store, limits());
     let theirs = next(&watch(&theirs, &[], "").await.unwrap()).await.unwrap().cursor;
-    let token = Tokens::new(store.identity()).issue(&tenant_id("acme"), 1);
+    let token = Tokens::new(store.identity()).issue(&tenant_id("acme"), 1, 1);
     for text in [theirs.as_str(), &token, &cursor[1..], "?", &"x".repeat(5_000)] {
         assert_eq!(watch(&watches, &[], text).await.unwrap_err(), invalid, "{text}");
     }

@@ -12,7 +12,7 @@ pub(super) fn labels(labels: &[(&str, &str)]) -> Labels {
 
 /// All samples of one scrape.
 #[derive(Debug)]
-pub(super) struct Exposition {
+pub(in crate::e2e) struct Exposition {
     kinds: BTreeMap<String, String>,
     samples: BTreeMap<(String, Labels), f64>,
 }
@@ -86,7 +86,7 @@ impl Exposition {
 
     /// The value of a sample that must be there.
     #[track_caller]
-    pub(super) fn value(&self, name: &str, with: &[(&str, &str)]) -> f64 {
+    pub(in crate::e2e) fn value(&self, name: &str, with: &[(&str, &str)]) -> f64 {
         self.get(name, &labels(with)).unwrap_or_else(|| panic!("no {name} with {with:?}"))
     }
 

@@ -1,6 +1,6 @@
 //! The admin port: what answers and what does not, and that nobody can keep others out.
 
-mod exposition;
+pub(super) mod exposition;
 mod health;
 mod metrics;
 mod tls;
@@ -46,7 +46,7 @@ pub(crate) async fn page(address: &str, path: &str) -> String {
     get(address, path).await.body
 }
 
-async fn scrape(address: &str) -> Exposition {
+pub(super) async fn scrape(address: &str) -> Exposition {
     let reply = get(address, "/metrics").await;
     assert_eq!(reply.status, 200);
     Exposition::parse(&reply.body)
