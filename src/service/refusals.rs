@@ -8,8 +8,9 @@
 //!
 //! **Bounded**: whoever can make an actor's calls can make refused ones without end, and each is a
 //! row. So each replica records at most so many an hour for each tenant, and of them at most so many
-//! for each actor, so that nobody can keep what others try out of the trail; what is beyond is
-//! counted, and the log says so once an hour.
+//! for each actor. The first few of each actor are recorded however many others there were, so that
+//! nobody can keep what others try out of the trail, alone or with helpers; what is beyond is
+//! counted, and the log says so once an hour. Each attempt has its line in the log, with its actor.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,10 @@ const PERIOD: Duration = Duration::from_secs(60 * 60);
 pub const RECORDED_PER_HOUR: u32 = 100;
 /// How many of them of one actor.
 pub const RECORDED_PER_ACTOR: u32 = 50;
+/// How many of each actor are recorded whatever the others did.
+pub const ALWAYS_RECORDED_PER_ACTOR: u32 = 5;
+/// Of how many actors of a tenant refusals are recorded in that time: each is kept count of.
+const MAX_ACTORS: usize = 10_000;
 /// For how many tenants refusals are recorded in that time.
 const MAX_TENANTS: usize = 100_000;
 
@@ -53,13 +58,15 @@ struct OfTenant {
 }
 
 impl OfTenant {
-    /// Whether one more of this actor is recorded: nobody can use up what is there for all.
+    /// Whether one more of this actor is recorded: nobody can use up what is there for all, and all
+    /// together cannot use up what is there for each.
     fn admits(&mut self, actor: &MemberId) -> bool {
-        if self.recorded >= RECORDED_PER_HOUR {
+        if self.actors.len() >= MAX_ACTORS && !self.actors.contains_key(actor) {
             return false;
         }
         let of_actor = self.actors.entry(actor.clone()).or_default();
-        if *of_actor >= RECORDED_PER_ACTOR {
+        let is_first = *of_actor < ALWAYS_RECORDED_PER_ACTOR;
+        if *of_actor >= RECORDED_PER_ACTOR || (self.recorded >= RECORDED_PER_HOUR && !is_first) {
             return false;
         }
         *of_actor += 1;
@@ -92,8 +99,10 @@ impl RefusalCounts {
         if !admitted && !std::mem::replace(&mut of_tenant.told, true) {
             tracing::warn!(
                 %tenant,
+                %actor,
                 limit = RECORDED_PER_HOUR,
                 limit_of_an_actor = RECORDED_PER_ACTOR,
+                always_of_an_actor = ALWAYS_RECORDED_PER_ACTOR,
                 "so many refusals to actors that not all are recorded within this hour"
             );
         }
@@ -125,7 +134,7 @@ impl Attempt {
     pub(super) async fn record(self, refusal: &ActorRefusal) {
         let Attempt { store, counts, tenant, caller, actor, method, request_id, at, .. } = self;
         let reason = refusal.name();
-        tracing::info!(%tenant, method, %caller, reason, "refused to an actor");
+        tracing::info!(%tenant, method, %caller, %actor, reason, "refused to an actor");
         if self.is_trial || matches!(refusal, ActorRefusal::NotFound { .. }) {
             return;
         }
@@ -180,5 +189,23 @@ mod tests {
         let loud = MemberId::trusted("loud");
         assert_eq!((0..500).filter(|_| counts.admits(&tenant, &loud, now)).count(), 50);
         assert!(counts.admits(&tenant, &MemberId::trusted("quiet"), now));
+    }
+
+    #[test]
+    fn all_together_do_not_use_up_what_is_there_for_each() {
+        let counts = RefusalCounts::default();
+        let (tenant, now) = (TenantId::trusted("one"), Instant::now());
+        let admitted = |actor: &str, at| {
+            let actor = MemberId::trusted(actor);
+            (0..50).filter(|_| counts.admits(&tenant, &actor, at)).count()
+        };
+        assert_eq!(["a", "b"].map(|actor| admitted(actor, now)), [50, 50]);
+        assert_eq!(["c", "d"].map(|actor| admitted(actor, now)), [5, 5], "its first are recorded");
+        assert_eq!(admitted("c", now), 0);
+        assert_eq!(admitted("c", now + PERIOD), 50);
+        // Each actor takes memory, so there is an end.
+        let crowd = (0..2 * MAX_ACTORS).map(|number| MemberId::trusted(&format!("m-{number}")));
+        let first = crowd.filter(|actor| counts.admits(&tenant, actor, now)).count();
+        assert!(first < MAX_ACTORS, "{first}");
     }
 }

@@ -151,3 +151,31 @@ async fn an_administrator_acts_within_what_she_holds() {
     let all = format!("{:?}", events(&mut clients, "").await);
     assert!(!all.contains("\"ann\""), "{all}");
 }
+
+/// Two plain members who make noise do not keep what an administrator tries out of the trail.
+#[tokio::test]
+async fn refused_attempts_are_not_crowded_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let mut clients = Clients::connect(&server).await;
+    let tenant = pb::CreateTenantRequest {
+        tenant_id: "acme".into(),
+        catalog_id: "qpien".into(),
+        owner_member_id: "owner".into(),
+        ..Default::default()
+    };
+    clients.tenants.create_tenant(tenant).await.unwrap();
+    for (id, role) in [("loud", "user"), ("shrill", "user"), ("boss", "admin")] {
+        clients.members.create_member(create_member("", id, role)).await.unwrap();
+    }
+    for loud in ["loud", "shrill"] {
+        for _ in 0..55 {
+            refused(clients.members.create_member(create_member(loud, "kim", "user")).await);
+        }
+    }
+    let reason = refused(clients.members.assign_roles(assign("boss", "loud", "owner")).await);
+    let tried = events(&mut clients, "boss").await;
+    assert_eq!(tried.len(), 1, "{tried:?}");
+    assert_eq!(tried[0].refusal, reason);
+    assert!(server.log().contains("\"actor\":\"boss\""), "the log does not say who tried it");
+}
