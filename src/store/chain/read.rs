@@ -112,6 +112,9 @@ impl ReadTx {
                 verifier.event(event);
             }
         }
+        if let Some(head) = &trail.head {
+            verifier.head_key(head);
+        }
         Ok(verifier.finish(trail.head.as_ref(), trail.revision, trail.unchained))
     }
 

@@ -21,6 +21,8 @@ pub struct Verifier<'k> {
     age: Option<usize>,
     /// The age of the key that the chain ends with.
     end_age: Option<usize>,
+    /// The key that the last link was made with.
+    end_key: Option<String>,
     /// The erasures to come that rewrote what was seen.
     pending: BTreeMap<i64, Running>,
     /// The age of the checkpoint's key.
@@ -47,6 +49,7 @@ impl<'k> Verifier<'k> {
             revision: Some(0),
             age: None,
             end_age: None,
+            end_key: None,
             pending: BTreeMap::new(),
             checkpoint_age: None,
             knows_earlier: true,
@@ -139,6 +142,7 @@ impl<'k> Verifier<'k> {
                 format!("the checkpoint at event {number} cannot be relied on: {broken}"),
             );
         }
+        self.end_key = Some(checkpoint.link_key_id.clone());
         self.age = self.keys.find(&checkpoint.link_key_id).map(|(age, _)| age);
         self.checkpoint_age = self.keys.find(&checkpoint.key_id).map(|(age, _)| age);
         self.end_age = self.checkpoint_age;
@@ -194,6 +198,7 @@ impl<'k> Verifier<'k> {
             }
             None => self.unreadable(number, "the digests that its link covers"),
         }
+        self.end_key = Some(event.key_id.clone());
         self.revision(event);
         self.erasure(event);
         self.previous = from_hex(&event.link);
@@ -284,7 +289,12 @@ impl<'k> Verifier<'k> {
     fn rewritten(&mut self, event: &Record, rewrites: &str, digests: &str) -> Option<Digests> {
         let number = event.number;
         let current = Digests::read(digests)?;
-        let rewrites: Vec<Rewrite> = serde_json::from_str(rewrites).ok()?;
+        let written = rewrites;
+        let rewrites: Vec<Rewrite> = serde_json::from_str(written).ok()?;
+        // In one spelling only: another one, or a field more, would be an edit that nobody finds.
+        if serde_json::to_string(&rewrites).ok().as_deref() != Some(written) {
+            return None;
+        }
         if rewrites.first()?.before != event.covered {
             let detail = format!(
                 "event {number} is said to have been rewritten by an erasure, but from other values \
@@ -334,6 +344,22 @@ impl<'k> Verifier<'k> {
                     count(&found)
                 ),
             );
+        }
+    }
+
+    /// What a database says the last link was made with; to be compared before the end. A head that
+    /// was exported names the key that it is signed with instead.
+    pub(super) fn head_key(&mut self, head: &Head) {
+        let last = self.report.last;
+        if let Some(key) = &self.end_key
+            && head.number == last
+            && head.key_id != *key
+        {
+            let detail = format!(
+                "the head says that event {last} is under the key {}, and it is under {key}",
+                head.key_id
+            );
+            self.finds(Some(last), "head", detail);
         }
     }
 

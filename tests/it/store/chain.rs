@@ -175,6 +175,9 @@ pub(super) async fn every_edit_is_found(database: &Database) {
         (vec![edit(2, "rewrites = NULL")], Some(2), "unreadable"),
         (vec![edit(2, "rewrites = NULL, digests = NULL")], Some(5), "erasure"),
         (vec![edit(2, "rewrites = replace(rewrites, '\"by\":5', '\"by\":6')")], Some(2), "false_erasure"),
+        (vec![edit(2, "rewrites = replace(rewrites, ',', ', ')")], Some(2), "unreadable"),
+        (vec![edit(2, "rewrites = replace(rewrites, '\"by\"', '\"of\":\"kim\",\"by\"')")],
+            Some(2), "unreadable"),
         // Of the erasing one.
         (vec![edit(5, "erased = NULL")], Some(5), "erasure"),
         (vec![edit(5, "erased = '1:00'")], Some(5), "link"),
@@ -197,6 +200,8 @@ pub(super) async fn every_edit_is_found(database: &Database) {
         (vec!["UPDATE audit_heads SET number = 5 WHERE tenant_id = 'acme'".into()], Some(6), "head"),
         (vec!["UPDATE audit_heads SET number = 7 WHERE tenant_id = 'acme'".into()], Some(7), "gap"),
         (vec![format!("UPDATE audit_heads SET link = '{}' WHERE tenant_id = 'acme'", hex("ab"))],
+            Some(6), "head"),
+        (vec!["UPDATE audit_heads SET key_id = '0123456789abcdef' WHERE tenant_id = 'acme'".into()],
             Some(6), "head"),
         (vec!["DELETE FROM audit_heads WHERE tenant_id = 'acme'".into()], None, "head"),
         (vec![delete(6), cut.to_owned()], None, "revision"),
