@@ -80,11 +80,12 @@ pub(super) struct OlderKeys {
 }
 
 impl OlderKeys {
+    fn from_files(&self) -> Result<Vec<AuditKey>, Failure> {
+        self.files.iter().map(|file| read_audit_key(file)).collect()
+    }
+
     fn ring(&self, current: Option<AuditKey>, database: &AuditKey) -> Result<Keyring, Failure> {
-        let mut older = Vec::new();
-        for file in &self.files {
-            older.push(read_audit_key(file)?);
-        }
+        let mut older = self.from_files()?;
         if self.began_with_database_key {
             older.push(database.clone());
         }
@@ -98,14 +99,41 @@ struct Opened {
     keys: Keyring,
 }
 
-async fn open(database: DatabaseArgs, older: &OlderKeys, writes: bool) -> Result<Opened, Failure> {
+/// What a database is opened for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Looking at trails.
+    Look,
+    /// Writing to them, with the current key.
+    Write,
+    /// Making the given key the current one.
+    Rotate {
+        /// Whether the key before may be missing.
+        even_broken: bool,
+    },
+}
+
+async fn open(
+    database: DatabaseArgs,
+    older: &OlderKeys,
+    purpose: Purpose,
+) -> Result<Opened, Failure> {
     let mut options = OpenOptions { migrate: false, ..database.options()? };
     let given = match &options.audit_key {
         AuditKeyChoice::Given(key) => Some(key.clone()),
-        AuditKeyChoice::Database | AuditKeyChoice::None => None,
+        _ => None,
     };
-    if !writes {
-        options.audit_key = AuditKeyChoice::None;
+    match (purpose, &given) {
+        (Purpose::Look, _) => options.audit_key = AuditKeyChoice::None,
+        (Purpose::Rotate { even_broken }, Some(key)) => {
+            let older_ids = older.from_files()?.iter().map(|key| key.id().to_owned()).collect();
+            options.audit_key = AuditKeyChoice::Successor {
+                key: key.clone(),
+                of: (!even_broken).then_some(older_ids),
+                of_database: older.began_with_database_key,
+            };
+        }
+        (Purpose::Rotate { .. } | Purpose::Write, _) => {}
     }
     let store = SqlStore::open(&options).await?;
     let keys = older.ring(given, store.database_audit_key())?;
@@ -139,7 +167,7 @@ pub(super) async fn run(command: AuditCommand) -> ExitCode {
 }
 
 async fn head(args: ReadArgs) -> Result<ExitCode, Failure> {
-    let Opened { store, keys } = open(args.database, &args.older, false).await?;
+    let Opened { store, keys } = open(args.database, &args.older, Purpose::Look).await?;
     let key = keys.current().ok_or("there is no key to sign with")?;
     for tenant in tenants(&store, args.tenant.as_ref()).await? {
         // One that is only in rows that somebody put in has none; `verify` says so.
@@ -154,7 +182,8 @@ async fn head(args: ReadArgs) -> Result<ExitCode, Failure> {
 
 async fn rotate(args: RotateArgs) -> Result<ExitCode, Failure> {
     let RotateArgs { read: args, even_broken } = args;
-    let Opened { store, keys } = open(args.database, &args.older, true).await?;
+    let purpose = Purpose::Rotate { even_broken };
+    let Opened { store, keys } = open(args.database, &args.older, purpose).await?;
     let (mut rotated, mut broken) = (0, Vec::new());
     for tenant in tenants(&store, args.tenant.as_ref()).await? {
         match store.rotate_audit(&tenant, &keys, even_broken).await? {
@@ -177,7 +206,7 @@ async fn rotate(args: RotateArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn trim(args: TrimArgs) -> Result<ExitCode, Failure> {
-    let Opened { store, keys } = open(args.database, &args.older, true).await?;
+    let Opened { store, keys } = open(args.database, &args.older, Purpose::Write).await?;
     let kept = Duration::from_secs(u64::from(args.older_than_days) * 24 * 60 * 60);
     let trimmed = store.trim_audit_with(&keys, Timestamp::now().minus(kept)).await?;
     store.close().await;

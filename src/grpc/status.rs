@@ -96,7 +96,9 @@ pub fn code(reason: ErrorReason) -> Code {
         ErrorReason::CallerUnauthenticated => Code::Unauthenticated,
         ErrorReason::CapabilityMissing | ErrorReason::TenantNotAllowed => Code::PermissionDenied,
         ErrorReason::TimedOut => Code::DeadlineExceeded,
-        ErrorReason::DatabaseUnavailable | ErrorReason::ServerDraining => Code::Unavailable,
+        ErrorReason::DatabaseUnavailable
+        | ErrorReason::AuditKeyMismatch
+        | ErrorReason::ServerDraining => Code::Unavailable,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
     }
 }
@@ -123,6 +125,15 @@ impl From<ServiceError> for Status {
                     ErrorReason::DatabaseUnavailable,
                     "The database does not answer, so this call has no answer. Try again in a second. A \
                      write may have been made all the same: repeat it with its request_id.",
+                ))
+            }
+            ServiceError::Store(StoreError::AuditKeyMismatch(detail)) => {
+                tracing::warn!(detail, "the audit key does not fit");
+                of(Said::new(
+                    ErrorReason::AuditKeyMismatch,
+                    "The tenant's audit trail goes on under another key than this server has, so the \
+                     tenant cannot be changed here, and nothing was written. Its operator has to give \
+                     the server that key, or to finish the change of keys; try again then.",
                 ))
             }
             ServiceError::Store(StoreError::Conflict) => of(Said::new(

@@ -18,6 +18,10 @@ pub enum StoreError {
     /// a later try may succeed. The text is for the operator.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The tenant's audit trail goes on under another key than this program's, so the tenant cannot be
+    /// changed by it: nothing was written. The text is for the operator.
+    #[error("{0}")]
+    AuditKeyMismatch(String),
     /// The database refused what this program should not have asked: a bug, that no retry helps
     /// against. The text is for the operator.
     #[error("the database refused a statement: {0}")]

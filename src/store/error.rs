@@ -71,6 +71,36 @@ pub enum OpenError {
          --audit-key-file"
     )]
     AuditKeyReplaced(String),
+    /// Its audit trail goes on with another key than the one given, which it has never had.
+    #[error(
+        "the audit trail goes on under {}, and the one given ({given}) has never been this \
+         database's: {}. To change the key run `rolegate audit rotate --audit-key-file NEW {}` first",
+        named(current, *by_database),
+        if *by_database { "leave --audit-key-file out" } else { "give that one with --audit-key-file" },
+        predecessor(*by_database)
+    )]
+    AuditKeyUnknown {
+        /// The id of the one given.
+        given: String,
+        /// The id of the one that it goes on with.
+        current: String,
+        /// Whether that one was made with the database.
+        by_database: bool,
+    },
+    /// The key that is to be replaced was not given.
+    #[error(
+        "the audit trail goes on under {}, which a new key takes over from only when it is given \
+         as well: add {}. If it is lost, --even-broken lets the trails go on without it, and \
+         nobody can tell what was done to them before",
+        named(current, *by_database),
+        predecessor(*by_database)
+    )]
+    AuditKeyUnproven {
+        /// The id of the one that it goes on with.
+        current: String,
+        /// Whether that one was made with the database.
+        by_database: bool,
+    },
     /// Its audit trail goes on with a key from a file, and none was given.
     #[error(
         "the audit trail goes on under the key {0}, which does not come from the database: give it \
@@ -132,6 +162,15 @@ pub enum OpenError {
     /// Anything else.
     #[error("the database cannot be opened: {0}")]
     Failed(String),
+}
+
+fn named(key: &str, by_database: bool) -> String {
+    let origin = if by_database { ", which was made with the database" } else { "" };
+    format!("the key {key}{origin}")
+}
+
+fn predecessor(by_database: bool) -> &'static str {
+    if by_database { "--began-with-database-key" } else { "--old-audit-key-file CURRENT" }
 }
 
 impl OpenError {

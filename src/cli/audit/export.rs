@@ -8,7 +8,7 @@ use rolegate::domain::ids::TenantId;
 use rolegate::store::{AuditKey, Checkpoint, Record, SignedHead, SqlStore};
 use serde::{Deserialize, Serialize};
 
-use super::{OlderKeys, Opened, open, tenants};
+use super::{OlderKeys, Opened, Purpose, open, tenants};
 use crate::cli::Failure;
 use crate::cli::database::DatabaseArgs;
 
@@ -43,7 +43,7 @@ pub(super) enum Line {
 
 /// Prints a trail at one state.
 pub(super) async fn export(args: ExportArgs) -> Result<ExitCode, Failure> {
-    let Opened { store, keys } = open(args.database, &args.older, false).await?;
+    let Opened { store, keys } = open(args.database, &args.older, Purpose::Look).await?;
     let key = keys.current().ok_or("there is no key to sign with")?;
     for tenant in tenants(&store, Some(&args.tenant)).await? {
         match print(&store, &tenant, key).await {

@@ -10,7 +10,7 @@ use clap::Args;
 use rolegate::store::{AuditKeyChoice, Head, Keyring, SignedHead, Verified, Verifier};
 
 use super::export::{FORMAT, Line};
-use super::{OlderKeys, Opened, open, tenants};
+use super::{OlderKeys, Opened, Purpose, open, tenants};
 use crate::cli::Failure;
 use crate::cli::catalog::print;
 use crate::cli::database::DatabaseArgs;
@@ -89,7 +89,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode, Failure> {
         let keys = keys_for_file(args.database, &args.older).await?;
         in_file(from, &keys, &mut heads, &mut findings)?;
     } else {
-        let Opened { store, keys } = open(args.database, &args.older, false).await?;
+        let Opened { store, keys } = open(args.database, &args.older, Purpose::Look).await?;
         // One that a head was exported of may be gone altogether.
         let asked = args.tenant.as_ref().filter(|tenant| !heads.contains_key(*tenant));
         for tenant in tenants(&store, asked).await? {
@@ -124,7 +124,7 @@ async fn keys_for_file(database: DatabaseArgs, older: &OlderKeys) -> Result<Keyr
     {
         return older.ring(Some(key.clone()), &key);
     }
-    let Opened { store, keys } = open(database, older, false).await?;
+    let Opened { store, keys } = open(database, older, Purpose::Look).await?;
     store.close().await;
     Ok(keys)
 }

@@ -319,6 +319,7 @@ fn failures() -> Vec<ServiceError> {
     vec![
         StoreError::Conflict.into(),
         StoreError::Unavailable("secret: /var/lib/rolegate.db".into()).into(),
+        StoreError::AuditKeyMismatch("secret: 0123456789abcdef".into()).into(),
         StoreError::Corrupt("secret: SELECT".into()).into(),
         StoreError::Internal("secret: SELECT".into()).into(),
         ServiceError::Internal("secret".into()),

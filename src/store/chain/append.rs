@@ -64,7 +64,7 @@ impl<'k> Chain<'k> {
         // being made with it is found out.
         let ends_with = end_key(connection, tenant, head.number).await?.unwrap_or(head.key_id);
         if ends_with != key.id() {
-            return Err(StoreError::Unavailable(if keys.known.contains(&ends_with) {
+            return Err(StoreError::AuditKeyMismatch(if keys.known.contains(&ends_with) {
                 format!(
                     "the audit trail of {tenant} ends under the older key {ends_with}. Whoever \
                      knows that key could have written its end, so the tenant cannot be changed \

@@ -101,8 +101,18 @@ pub enum AuditKeyChoice {
     /// The one that was made with the database.
     #[default]
     Database,
-    /// This one.
+    /// This one, which must be the current one, unless nothing is chained yet.
     Given(AuditKey),
+    /// This one, which takes over from the current one: for `rolegate audit rotate`, and nothing else.
+    Successor {
+        /// The new key.
+        key: AuditKey,
+        /// The ids of keys that whoever wants it has, of which one must be the current one's, so that
+        /// a file that was named by mistake takes nothing over. `None`: the current key is lost.
+        of: Option<Vec<String>>,
+        /// The same for the key that was made with the database.
+        of_database: bool,
+    },
     /// None: nothing is going to be written to the trail.
     None,
 }

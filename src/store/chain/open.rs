@@ -48,9 +48,12 @@ pub(in crate::store) async fn register(
     let newest = known.last().cloned();
     let own = match choice {
         AuditKeyChoice::None => None,
-        AuditKeyChoice::Given(key) => {
-            if known.iter().any(|id| id == key.id()) && newest.as_deref() != Some(key.id()) {
-                return Err(OpenError::AuditKeyReplaced(newest.unwrap_or_default()));
+        AuditKeyChoice::Given(key) | AuditKeyChoice::Successor { key, .. } => {
+            if newest.as_deref() != Some(key.id()) {
+                if known.iter().any(|id| id == key.id()) {
+                    return Err(OpenError::AuditKeyReplaced(newest.unwrap_or_default()));
+                }
+                may_follow(tx, choice, key, newest.as_deref(), &database, failed).await?;
             }
             Some(key.clone())
         }
@@ -73,6 +76,42 @@ pub(in crate::store) async fn register(
     Ok(AuditKeys { own, database, known })
 }
 
+/// Whether a key that this database has never had may become the current one.
+///
+/// By itself it does where nothing is chained yet. Otherwise a file that was named by mistake, or one
+/// that a replica has and the others do not, would shut all others out for good; so the current key
+/// is replaced by `rolegate audit rotate` alone, which takes that key to do it.
+async fn may_follow(
+    tx: &Preparation,
+    choice: &AuditKeyChoice,
+    key: &AuditKey,
+    newest: Option<&str>,
+    database: &AuditKey,
+    failed: &(dyn Fn(DbErr) -> OpenError + Sync),
+) -> Result<(), OpenError> {
+    // A database that nobody has written to yet may have been opened without the file before.
+    let current = match newest.filter(|newest| *newest != database.id()) {
+        Some(newest) => Some(newest.to_owned()),
+        None => {
+            let other = audit_head::COLUMN.key_id.ne(key.id());
+            let chained = audit_head::Entity::find().filter(other).limit(1).one(tx).await;
+            chained.map_err(failed)?.map(|head| newest.map_or(head.key_id, str::to_owned))
+        }
+    };
+    let Some(current) = current else { return Ok(()) };
+    let by_database = current == database.id();
+    match choice {
+        AuditKeyChoice::Successor { of: None, .. } => Ok(()),
+        AuditKeyChoice::Successor { of: Some(of), of_database, .. } => {
+            if of.contains(&current) || (*of_database && by_database) {
+                return Ok(());
+            }
+            Err(OpenError::AuditKeyUnproven { current, by_database })
+        }
+        _ => Err(OpenError::AuditKeyUnknown { given: key.id().to_owned(), current, by_database }),
+    }
+}
+
 async fn database_key(tx: &Preparation) -> Result<Option<AuditKey>, DbErr> {
     let row = meta::Entity::find_by_id(meta::AUDIT_KEY).one(tx).await?;
     let key = row.and_then(|row| super::code::from_hex(&row.value));
@@ -86,7 +125,7 @@ pub(in crate::store) async fn adopt(
     choice: &AuditKeyChoice,
 ) -> Result<(), DbErr> {
     let key = match choice {
-        AuditKeyChoice::Given(key) => Some(key.clone()),
+        AuditKeyChoice::Given(key) | AuditKeyChoice::Successor { key, .. } => Some(key.clone()),
         AuditKeyChoice::Database | AuditKeyChoice::None => database_key(tx).await?,
     };
     let key = key.ok_or_else(|| DbErr::Custom("the audit key is missing".to_owned()))?;

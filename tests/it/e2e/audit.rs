@@ -143,7 +143,8 @@ async fn a_database_goes_on_with_a_new_key_only() {
     drop(Server::start(path, &["--demo"]));
     let said = expect(0, path, &["verify"]);
     assert!(said.starts_with("sound: 2 trails"), "{said}");
-    drop(Server::start(path, &key));
+    let Err(refused) = Server::try_start(path, &key) else { panic!("the key changed by itself") };
+    assert!(refused.stderr.contains("--began-with-database-key"), "{}", refused.stderr);
     let began = ["--began-with-database-key", key[0], key[1]];
     let verify = [&["verify"], &began[..]].concat();
     assert!(expect(1, path, &verify).contains("rolegate audit rotate"));
@@ -198,4 +199,53 @@ async fn a_broken_trail_goes_on_with_a_new_key_only_if_told_so_and_stays_broken(
     let said = expect(1, path, &with(&["verify", "--tenant", "demo-qpien"], &both));
     assert!(said.contains("the link of event 2 does not follow"), "{said}");
     expect(0, path, &with(&["verify", "--tenant", "demo-oqupie"], &both));
+}
+
+/// Neither a start nor a migration with a file that was named by mistake takes the trail over.
+#[tokio::test]
+async fn a_wrong_key_file_is_refused_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for name in ["one.key", "two.key"] {
+        fs::write(path.join(name), format!("{MARK_IN_HEX}{}", name.repeat(9))).unwrap();
+    }
+    let one = ["--audit-key-file", "one.key"];
+    let two = ["--audit-key-file", "two.key"];
+    let server = Server::start(path, &[&one[..], &["--demo"]].concat());
+    let running = || async {
+        let mut clients = Clients::connect(&server).await;
+        let request = pb::CreateMemberRequest {
+            tenant_id: "demo-qpien".into(),
+            member_id: uuid::Uuid::new_v4().to_string(),
+            ..Default::default()
+        };
+        clients.members.create_member(request).await
+    };
+    for _ in 0..2 {
+        let Err(refused) = Server::try_start(path, &two) else { panic!("it started") };
+        assert_eq!(refused.code, Some(1));
+        let migrate = output(path, &[&["migrate"], &two[..]].concat());
+        assert_eq!(migrate.status.code(), Some(1));
+        for said in [refused.stderr, String::from_utf8(migrate.stderr).unwrap()] {
+            assert!(said.contains("rolegate audit rotate"), "{said}");
+        }
+        // Without the key of now, not even `rotate` does.
+        for keys in [&two[..], &["--audit-key-file", "two.key", "--old-audit-key-file", "two.key"]]
+        {
+            let rotate = audit(path, &[&["rotate"], keys].concat());
+            assert_eq!(rotate.code, Some(2), "{}", rotate.stdout);
+            assert!(rotate.stderr.contains("--old-audit-key-file"), "{}", rotate.stderr);
+        }
+        running().await.unwrap();
+    }
+    expect(0, path, &["rotate", two[0], two[1], "--old-audit-key-file", "one.key"]);
+    // What does not fit is told as that.
+    let status = running().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
+    assert_eq!(info.reason, "AUDIT_KEY_MISMATCH");
+    drop(server);
+    let Err(replaced) = Server::try_start(path, &one) else { panic!("it started") };
+    assert!(replaced.stderr.contains("which came after the one given"), "{}", replaced.stderr);
+    drop(Server::start(path, &two));
 }

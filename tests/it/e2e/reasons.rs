@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use super::process::{Clients, Server};
 
 /// Reasons that need a broken database, a lost one, or a race, and are shown where those are.
-const ELSEWHERE: [ErrorReason; 12] = [
+const ELSEWHERE: [ErrorReason; 13] = [
     ErrorReason::Unspecified,
     // Development mode knows one caller, who may do anything: see callers/matrix.rs.
     ErrorReason::CallerUnauthenticated,
@@ -19,6 +19,8 @@ const ELSEWHERE: [ErrorReason; 12] = [
     ErrorReason::TenantNotAllowed,
     ErrorReason::Internal,
     ErrorReason::DatabaseUnavailable,
+    // See audit.rs.
+    ErrorReason::AuditKeyMismatch,
     ErrorReason::TimedOut,
     ErrorReason::ConcurrentChange,
     ErrorReason::ServerDraining,

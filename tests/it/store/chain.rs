@@ -632,7 +632,20 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
     let old = &database.store;
     let (acme, other) = trails(old).await;
     assert_eq!(old.trim_audit(Timestamp(5)).await.unwrap(), 2);
-    let new = SqlStore::open(&with(&key("a"))).await.unwrap();
+    let after = |key: &AuditKey, of: Option<Vec<String>>, of_database: bool| OpenOptions {
+        audit_key: AuditKeyChoice::Successor { key: key.clone(), of, of_database },
+        ..database.options.clone()
+    };
+    // By itself no key takes over, and none without the one before.
+    for _ in 0..2 {
+        let unknown = SqlStore::open(&with(&key("a"))).await;
+        assert!(matches!(unknown, Err(OpenError::AuditKeyUnknown { .. })), "{unknown:?}");
+        let of = Some(vec![key("b").id().to_owned()]);
+        let unproven = SqlStore::open(&after(&key("a"), of, false)).await;
+        assert!(matches!(unproven, Err(OpenError::AuditKeyUnproven { .. })), "{unproven:?}");
+        SqlStore::open(&database.options).await.unwrap().close().await;
+    }
+    let new = SqlStore::open(&after(&key("a"), Some(vec![]), true)).await.unwrap();
     let ring = |keys: &[AuditKey]| Keyring::new(keys[0].clone(), keys[1..].iter().cloned());
     let keys = ring(&[key("a"), old.database_audit_key().clone()]);
     let problems = async |tenant: &TenantId, keys: &Keyring| {
@@ -662,7 +675,7 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
     record(&new, &acme, entry(60)).await;
     // Those who have only the old key do not come after the new one.
     let refused = old.record_refusal(&acme, full("kim", "lee", 70), "R").await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::AuditKeyMismatch(_))), "{refused:?}");
     for (tenant, ended) in
         [(&acme, Rotated::Unneeded), (&other, Rotated::Done), (&other, Rotated::Unneeded)]
     {
@@ -677,12 +690,12 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
     let connection = connect(&database.options).await;
     let forget = "UPDATE meta SET value = 'x' WHERE key = 'audit_key_ids'";
     let known = old.database_audit_key().id();
-    for opened in [SqlStore::open(&database.options).await, SqlStore::open(&with(&key("b"))).await]
-    {
-        match opened {
-            Err(error) => assert!(matches!(error, OpenError::AuditKeyWanted(_)), "{error:?}"),
-            Ok(store) => store.close().await,
-        }
+    let wanted = SqlStore::open(&database.options).await;
+    assert!(matches!(wanted, Err(OpenError::AuditKeyWanted(_))), "{wanted:?}");
+    let unknown = SqlStore::open(&with(&key("b"))).await;
+    assert!(matches!(unknown, Err(OpenError::AuditKeyUnknown { .. })), "{unknown:?}");
+    for of in [Some(vec![key("a").id().to_owned()]), None] {
+        SqlStore::open(&after(&key("b"), of, false)).await.unwrap().close().await;
     }
     let replaced = SqlStore::open(&with(&key("a"))).await;
     assert!(matches!(replaced, Err(OpenError::AuditKeyReplaced(_))), "{replaced:?}");
@@ -693,7 +706,7 @@ pub(super) async fn a_new_key_takes_over(database: &Database) {
     let forger = SqlStore::open(&database.options).await.unwrap();
     let tx = forger.write(&acme).await.unwrap();
     let refused = tx.commit(Touched::Nothing, entry(80)).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::AuditKeyMismatch(_))), "{refused:?}");
     let last = head(&forger, &acme).await.number;
     connection.execute_unprepared(&edit(last, &format!("key_id = '{known}'"))).await.unwrap();
     record(&forger, &acme, entry(80)).await;
@@ -711,7 +724,9 @@ pub(super) async fn events_under_older_keys_are_deleted_by_whoever_has_them(data
     let old = with(&key("a")).await;
     let (acme, _) = trails(&old).await;
     assert_eq!(old.trim_audit(Timestamp(5)).await.unwrap(), 2);
-    let new = with(&key("c")).await;
+    let of = Some(vec![key("a").id().to_owned()]);
+    let audit_key = AuditKeyChoice::Successor { key: key("c"), of, of_database: false };
+    let new = SqlStore::open(&OpenOptions { audit_key, ..database.options.clone() }).await.unwrap();
     let keys = Keyring::new(key("c"), [key("a")]);
     assert_eq!(new.rotate_audit(&acme, &keys, false).await.unwrap(), Rotated::Done);
     // The other trail was not verified yet, so nothing is signed there.
