@@ -128,7 +128,13 @@ impl Admin {
 
     fn ready(&self) -> Response<Full<Bytes>> {
         match self.readiness.obstacle() {
-            None => text(StatusCode::OK, "ready\n"),
+            None => match self.readiness.impairment() {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(reason) => {
+                    let body = format!("ready, but changes cannot be written: {reason}\n");
+                    text(StatusCode::OK, body)
+                }
+            },
             Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     }

@@ -21,6 +21,10 @@ pub(super) async fn run(store: SqlStore, tenants: Tenants, audit_retention: Opti
         if let Err(error) = once(&store, &tenants, audit_retention).await {
             tracing::warn!(%error, "housekeeping failed; it is tried again");
         }
+        // Also when the rest fails: it may be for want of the room that this gives back.
+        if let Err(error) = store.checkpoint().await {
+            tracing::warn!(%error, "the write-ahead log could not be tidied; it is tried again");
+        }
     }
 }
 

@@ -127,6 +127,7 @@ impl Follower {
 
     fn found(&mut self) {
         self.readiness.hindered(None);
+        self.readiness.impaired(self.store.write_obstacle());
         if std::mem::take(&mut self.lost) {
             tracing::info!("the database answers again");
         }

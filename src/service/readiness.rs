@@ -18,6 +18,7 @@ enum Phase {
 struct State {
     phase: Phase,
     hindrance: Option<Arc<str>>,
+    impairment: Option<Arc<str>>,
 }
 
 /// The server's readiness. Clones share it.
@@ -30,7 +31,7 @@ impl Readiness {
     /// Of a server that is starting.
     #[must_use]
     pub fn starting() -> Self {
-        let state = State { phase: Phase::Starting, hindrance: None };
+        let state = State { phase: Phase::Starting, hindrance: None, impairment: None };
         Readiness { state: Arc::new(watch::Sender::new(state)) }
     }
 
@@ -60,6 +61,25 @@ impl Readiness {
             }
             changed
         });
+    }
+
+    /// It does its work but for a part of it, changes say, or (with none) all of it again. It stays
+    /// ready: decisions are most of it, and no other server would write better to the same disk.
+    pub fn impaired(&self, reason: Option<&str>) {
+        self.state.send_if_modified(|state| {
+            let changed = state.impairment.as_deref() != reason;
+            if changed {
+                state.impairment = reason.map(Arc::from);
+            }
+            // Nobody waits for it.
+            false
+        });
+    }
+
+    /// What it cannot do although it is ready.
+    #[must_use]
+    pub fn impairment(&self) -> Option<Arc<str>> {
+        self.state.borrow().impairment.clone()
     }
 
     /// Nothing when it is ready, else why it is not.

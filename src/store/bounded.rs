@@ -15,13 +15,14 @@ use sea_orm::{
 };
 
 use super::reach::Reach;
-use super::transaction::{Access, Transaction};
+use super::transaction::{Access, Transaction, WriteHealth};
 
 /// A pool, or the transaction that prepares a database, with an end to every statement.
 #[derive(Debug, Clone)]
 pub(super) struct Bounded<C> {
     inner: C,
     bounds: Option<Bounds>,
+    health: WriteHealth,
 }
 
 /// When waiting for a server ends.
@@ -42,12 +43,17 @@ pub(super) type Preparation = Bounded<DatabaseTransaction>;
 impl<C> Bounded<C> {
     /// Without bounds, a file: it answers, or says why not.
     pub(super) fn new(inner: C, bounds: Option<Bounds>) -> Self {
-        Bounded { inner, bounds }
+        Bounded { inner, bounds, health: WriteHealth::default() }
     }
 
     /// For what cannot take anything else. Has no end.
     pub(super) fn inner(&self) -> &C {
         &self.inner
+    }
+
+    /// How writing went last.
+    pub(super) fn health(&self) -> &WriteHealth {
+        &self.health
     }
 
     pub(super) fn suspect(&self) {
@@ -63,12 +69,12 @@ impl<C> Bounded<C> {
 
 impl Connections {
     pub(super) async fn begin(&self, access: Access) -> Result<Transaction, DbErr> {
-        Transaction::begin(&self.inner, self.bounds.clone(), access).await
+        Transaction::begin(&self.inner, self.bounds.clone(), access, &self.health).await
     }
 
     pub(super) async fn prepare(&self, options: TransactionOptions) -> Result<Preparation, DbErr> {
         let inner = bounded(self.bounds.as_ref(), self.inner.begin_with_options(options)).await?;
-        Ok(Bounded { inner, bounds: self.bounds.clone() })
+        Ok(Bounded { inner, bounds: self.bounds.clone(), health: self.health.clone() })
     }
 }
 

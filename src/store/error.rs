@@ -206,6 +206,10 @@ impl OpenError {
             Some(sqlite::READ_ONLY) => OpenError::ReadOnly(path),
             Some(sqlite::NOT_A_DATABASE) => OpenError::NotADatabase(path),
             Some(sqlite::BUSY | sqlite::LOCKED) => OpenError::Locked(path),
+            Some(code @ (sqlite::FULL | sqlite::IO)) => OpenError::Inaccessible {
+                path,
+                reason: write_obstacle_of(code).unwrap_or_default().to_owned(),
+            },
             Some(sqlite::CORRUPT) => OpenError::Damaged { path, detail: error.to_string() },
             Some(sqlite::CANNOT_OPEN) => {
                 OpenError::Inaccessible { path, reason: error.to_string() }
@@ -224,10 +228,10 @@ mod sqlite {
     pub(super) const CANNOT_OPEN: i32 = 14;
     pub(super) const NOT_A_DATABASE: i32 = 26;
 
-    const OUT_OF_MEMORY: i32 = 7;
+    pub(super) const OUT_OF_MEMORY: i32 = 7;
     const INTERRUPTED: i32 = 9;
-    const IO: i32 = 10;
-    const FULL: i32 = 13;
+    pub(super) const IO: i32 = 10;
+    pub(super) const FULL: i32 = 13;
     const LOCKING_PROTOCOL: i32 = 15;
 
     /// What has nothing to do with the statement.
@@ -311,6 +315,9 @@ fn operators_words(error: &DbErr) -> String {
         return said.clone();
     }
     let answer = driver_error(error).and_then(SqlxError::as_database_error);
+    if let Some(said) = sqlite_code(error).and_then(sqlite_words) {
+        return format!("{said} ({error})");
+    }
     match answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()) {
         Some(answer) => match answer.code() {
             // What happened to the server or the connection: these messages are about neither
@@ -334,6 +341,35 @@ pub(super) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
         | DbErr::Query(RuntimeErr::SqlxError(inner)) => Some(inner),
         _ => None,
     }
+}
+
+/// What a result code of SQLite asks an operator for.
+fn sqlite_words(code: i32) -> Option<&'static str> {
+    write_obstacle_of(code).or(match code {
+        sqlite::BUSY | sqlite::LOCKED => Some("another program keeps the database file locked"),
+        sqlite::OUT_OF_MEMORY => Some("there is no memory left"),
+        sqlite::CANNOT_OPEN => Some(
+            "the database file cannot be opened any more: was it moved, or are there too many open \
+             files?",
+        ),
+        _ => None,
+    })
+}
+
+/// What keeps a database file from being written, however often it is tried, until an operator does
+/// something.
+fn write_obstacle_of(code: i32) -> Option<&'static str> {
+    match code {
+        sqlite::FULL => Some("the disk of the database file is full, or this user's quota"),
+        sqlite::READ_ONLY => Some("the database file or its directory is read-only"),
+        sqlite::IO => Some("the disk of the database file fails"),
+        _ => None,
+    }
+}
+
+/// The same of an error. For people, without paths.
+pub(super) fn write_obstacle(error: &DbErr) -> Option<&'static str> {
+    sqlite_code(error).and_then(write_obstacle_of)
 }
 
 /// SQLite's primary result code; the upper bits only refine it.
@@ -378,8 +414,10 @@ mod tests {
                     INSERT INTO meta (key, value) VALUES ('x', hex(zeroblob(1000000)))";
         let error = fails(full).await;
         assert!(matches!(error, StoreError::Unavailable(_)), "full: {error:?}");
+        assert!(error.to_string().contains("disk of the database file is full"), "{error}");
         let error = fails("PRAGMA query_only = on; DELETE FROM meta").await;
         assert!(matches!(error, StoreError::Unavailable(_)), "read-only: {error:?}");
+        assert!(error.to_string().contains("is read-only"), "{error}");
         store.close().await;
         let error = fails("SELECT 1").await;
         assert!(matches!(error, StoreError::Unavailable(_)), "closed: {error:?}");

@@ -2,10 +2,11 @@
 
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
 use super::entity::{audit, change, idempotency, meta, tenant};
+use super::open::sqlite::LOCK_TIMEOUT;
 use super::read::CHUNK;
 use super::rows::{DELETED, corrupt, count};
 use super::{ChangePosition, Keyring, SqlStore, StoreError};
@@ -93,6 +94,26 @@ impl SqlStore {
                 return Ok(trimmed);
             }
         }
+    }
+
+    /// SQLite: moves what is in the write-ahead log into the file, and gives the room of the log
+    /// back. Waits for nobody: what somebody still reads there stays for the next time. PostgreSQL
+    /// does that by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let writers = &self.inner.writers;
+        if writers.get_database_backend() != DbBackend::Sqlite {
+            return Ok(());
+        }
+        // Waiting for readers here, all who write would wait as well.
+        let done = "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)";
+        let done = writers.execute_unprepared(done).await;
+        let limit = LOCK_TIMEOUT.as_millis();
+        writers.execute_unprepared(&format!("PRAGMA busy_timeout = {limit}")).await?;
+        done?;
+        Ok(())
     }
 
     /// Deletes the audit events from before this time, and says how many. Of each trail the oldest

@@ -117,6 +117,13 @@ impl SqlStore {
         self.inner.followers.is_gone()
     }
 
+    /// What keeps changes from being written, as the last attempts showed: a full disk, a file that
+    /// is read-only. `None` while they succeed. For people, without paths.
+    #[must_use]
+    pub fn write_obstacle(&self) -> Option<&'static str> {
+        self.inner.writers.health().obstacle()
+    }
+
     /// Waits for what is running, then closes all connections.
     pub async fn close(&self) {
         // The writer goes last: whoever closes a SQLite file last tidies it up.

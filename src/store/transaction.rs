@@ -16,6 +16,7 @@
 //!   back (in [`super::open`]), which closes one that it cannot prove to be outside of a transaction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use sea_orm::entity::prelude::async_trait::async_trait;
 use sea_orm::{
@@ -28,6 +29,7 @@ use sqlx::{AssertSqlSafe, Database, Executor as _, IntoArguments, Postgres, Sqli
 use tokio::sync::Mutex;
 
 use super::bounded::{Bounds, bounded};
+use super::error::write_obstacle;
 
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,32 @@ impl Access {
     }
 }
 
+/// What keeps a database from being written, as the last attempts showed. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteHealth(Arc<std::sync::Mutex<Option<&'static str>>>);
+
+impl WriteHealth {
+    /// Nothing while writes succeed.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn succeeded(&self) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("changes can be written again");
+        }
+    }
+
+    fn failed(&self, error: &DbErr) {
+        let Some(obstacle) = write_obstacle(error) else { return };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != Some(obstacle) {
+            tracing::error!(obstacle, "changes cannot be written; decisions go on");
+            *known = Some(obstacle);
+        }
+    }
+}
+
 /// A transaction. Dropping it rolls it back.
 pub(super) struct Transaction {
     session: Mutex<Session>,
@@ -64,6 +92,8 @@ pub(super) struct Transaction {
     bounds: Option<Bounds>,
     /// A statement failed, or was not waited for.
     spoiled: AtomicBool,
+    /// To be told of success and failure, if it writes.
+    health: Option<WriteHealth>,
 }
 
 impl std::fmt::Debug for Transaction {
@@ -77,23 +107,29 @@ impl Transaction {
         pool: &DatabaseConnection,
         bounds: Option<Bounds>,
         access: Access,
+        health: &WriteHealth,
     ) -> Result<Self, DbErr> {
+        let health = (access == Access::Write).then(|| health.clone());
         let backend = pool.get_database_backend();
         // Waiting for a connection takes much room, which is not for every caller's future.
         let session = Box::pin(Session::begin(pool, access.begin(backend)));
-        let session = bounded(bounds.as_ref(), session).await?;
+        let session = told(health.as_ref(), bounded(bounds.as_ref(), session).await)?;
         let spoiled = AtomicBool::new(false);
-        Ok(Transaction { session: Mutex::new(session), backend, bounds, spoiled })
+        Ok(Transaction { session: Mutex::new(session), backend, bounds, spoiled, health })
     }
 
     /// Commits, unless a statement failed. After any other error it may be committed all the same.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        let Transaction { session, backend: _, bounds, spoiled } = self;
+        let Transaction { session, backend: _, bounds, spoiled, health } = self;
         if spoiled.into_inner() {
             return Err(spoilt());
         }
         let mut session = session.into_inner();
-        bounded(bounds.as_ref(), Box::pin(session.commit())).await
+        told(health.as_ref(), bounded(bounds.as_ref(), Box::pin(session.commit())).await)?;
+        if let Some(health) = health {
+            health.succeeded();
+        }
+        Ok(())
     }
 
     /// To be asked for before each statement, and told how it ended.
@@ -101,8 +137,15 @@ impl Transaction {
         if self.spoiled.load(Ordering::Acquire) {
             return Err(spoilt());
         }
-        Ok(Attempt { spoiled: &self.spoiled, succeeded: false })
+        Ok(Attempt { spoiled: &self.spoiled, health: self.health.as_ref(), succeeded: false })
     }
+}
+
+fn told<T>(health: Option<&WriteHealth>, ended: Result<T, DbErr>) -> Result<T, DbErr> {
+    if let (Some(health), Err(error)) = (health, &ended) {
+        health.failed(error);
+    }
+    ended
 }
 
 fn spoilt() -> DbErr {
@@ -113,13 +156,14 @@ fn spoilt() -> DbErr {
 /// A statement that is running. Dropped before it succeeded, it spoils its transaction.
 struct Attempt<'t> {
     spoiled: &'t AtomicBool,
+    health: Option<&'t WriteHealth>,
     succeeded: bool,
 }
 
 impl Attempt<'_> {
     fn ended<T>(mut self, ended: Result<T, DbErr>) -> Result<T, DbErr> {
         self.succeeded = ended.is_ok();
-        ended
+        told(self.health, ended)
     }
 }
 

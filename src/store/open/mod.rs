@@ -3,7 +3,7 @@
 mod postgres;
 mod schema;
 mod session;
-mod sqlite;
+pub(super) mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;

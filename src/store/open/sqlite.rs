@@ -16,6 +16,12 @@ use crate::store::OpenError;
 use crate::store::bounded::Connections;
 use crate::store::history::{History, Lineage};
 
+/// How long to wait for another process that keeps the file locked.
+pub(in crate::store) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How large the write-ahead log stays once all of it is in the file. It grows without a bound while
+/// somebody reads an old state.
+const LOG_KEPT: u64 = 8 << 20;
+
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let file = file_of(&options.url)?;
     prepare(&file, options.migrate)?;
@@ -134,11 +140,12 @@ async fn connect(file: &Path, options: &OpenOptions, access: Access) -> Result<C
                 .foreign_keys(true)
                 // Durable: what was acknowledged survives a power cut.
                 .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(5));
+                .busy_timeout(LOCK_TIMEOUT);
             match access {
                 Access::Read => sqlite.pragma("query_only", "on"),
                 Access::Write => sqlite
                     .journal_mode(SqliteJournalMode::Wal)
+                    .pragma("journal_size_limit", LOG_KEPT.to_string())
                     // What is erased does not stay in the file's free space.
                     .pragma("secure_delete", "on"),
             }
@@ -168,6 +175,55 @@ mod tests {
 
     use super::*;
     use crate::store::SqlStore;
+
+    /// Each takes about 10 MB.
+    async fn write_much(store: &SqlStore, rows: std::ops::Range<u32>) {
+        for row in rows {
+            let sql = format!("INSERT INTO meta VALUES ('much-{row}', hex(zeroblob(5000000)))");
+            store.inner.writers.execute_unprepared(&sql).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_write_ahead_log_does_not_stay_as_large_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("db");
+        let url = format!("sqlite:{}", file.display());
+        let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
+        let log = || std::fs::metadata(directory.path().join("db-wal")).unwrap().len();
+        for by_writing in [true, false] {
+            // A reader that takes long keeps all that comes after it in the log.
+            let reader = store.read().await.unwrap();
+            let count = "SELECT count(*) FROM meta";
+            let count = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, count);
+            reader.tx.query_one_raw(count).await.unwrap();
+            write_much(&store, if by_writing { 0..3 } else { 3..6 }).await;
+            assert!(log() > 2 * LOG_KEPT, "{}", log());
+            // Does not wait for it.
+            store.checkpoint().await.unwrap();
+            assert!(log() > 2 * LOG_KEPT, "{}", log());
+            drop(reader);
+            // It goes back to the pool when it gets to it.
+            for _ in 0..1000 {
+                if by_writing {
+                    let touch = "INSERT INTO meta VALUES (hex(randomblob(8)), 'x')";
+                    store.inner.writers.execute_unprepared(touch).await.unwrap();
+                } else {
+                    store.checkpoint().await.unwrap();
+                }
+                if log() <= LOG_KEPT {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let left = if by_writing { LOG_KEPT } else { 0 };
+            assert!(log() <= left, "by writing: {by_writing}, {} are left", log());
+        }
+        let timeout = "PRAGMA busy_timeout";
+        let timeout = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, timeout);
+        let timeout = store.inner.writers.query_one_raw(timeout).await.unwrap().unwrap();
+        assert_eq!(timeout.try_get_by_index::<i64>(0).unwrap(), 5000);
+    }
 
     /// What an acknowledged write survives, and what it does not leave behind, hangs on these.
     #[tokio::test]

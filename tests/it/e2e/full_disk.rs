@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rolegate::grpc::pb;
 use tempfile::TempDir;
 use tonic::Code;
 
+use super::http::page;
 use super::process::{Clients, Server};
 
 /// A small file system of its own, where this user may mount one.
@@ -81,10 +83,24 @@ async fn is_kept(clients: &mut Clients, id: &str) {
     assert_eq!(answer.decision.unwrap().verdict(), pb::Verdict::Allowed, "{id}");
 }
 
+/// What `/readyz` says, once it says that: it is told by the next look at the database.
+async fn readiness_that(server: &Server, fits: impl Fn(&str) -> bool) -> String {
+    let address = server.admin.as_ref().unwrap();
+    let mut body = String::new();
+    for _ in 0..600 {
+        body = page(address, "/readyz").await;
+        if fits(&body) {
+            return body;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("/readyz says {body:?}");
+}
+
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_after_a_full_disk() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let server = Server::start(disk.path(), &[]);
+    let server = Server::start(disk.path(), &["--admin-addr", "127.0.0.1:0"]);
     let mut clients = Clients::connect(&server).await;
     let request = pb::CreateTenantRequest {
         tenant_id: "acme".into(),
@@ -106,8 +122,14 @@ async fn nothing_acknowledged_is_lost_after_a_full_disk() {
         }
     };
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    // Told as what it is, and decisions go on.
+    let full = "the disk of the database file is full";
+    assert!(server.log().contains(full), "{}", server.log());
+    let body = readiness_that(&server, |body| body.contains(full)).await;
+    assert!(body.starts_with("ready, but changes cannot be written: "), "{body}");
     disk.make_room();
     is_kept(&mut clients, "one").await;
+    readiness_that(&server, |body| body == "ready\n").await;
     is_kept(&mut clients, "two").await;
 
     // Both end in a rollback.
