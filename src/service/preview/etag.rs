@@ -241,12 +241,13 @@ impl Comparison<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::DatabaseIdentity;
+    use crate::store::{DatabaseIdentity, History};
 
     fn tokens(epoch: u64) -> Tokens {
         Tokens::new(&DatabaseIdentity {
             database_id: uuid::Uuid::from_u128(1),
             epoch,
+            history: History::default(),
             signing_key: [9; 32],
         })
     }
