@@ -234,6 +234,8 @@ def story(server):
     update = dict(role_id=helper["id"], grants=wider, update_mask="grants", etag=preview["etag"])
     updated = call("RoleService/UpdateRole", **update)["role"]
     same("its grants", len(updated["grants"]), 4)
+    metadata, _ = refused("ETAG_MISMATCH", "ABORTED", "RoleService/UpdateRole", **update)
+    same("why the preview no longer holds", metadata["changed"], "roles")
     refused(
         "DEFAULT_ROLE_IMMUTABLE",
         "FAILED_PRECONDITION",
