@@ -179,6 +179,7 @@ impl Clients {
                 role_ids: Some(vec![role(member)].into()),
                 team_ids: Some(workload::teams(tenant, member).into()),
                 status: pb::MemberStatus::Active.into(),
+                ..Default::default()
             };
             let request = pb::BatchUpsertMembersRequest {
                 tenant_id: workload::tenant(tenant),

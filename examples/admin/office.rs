@@ -68,6 +68,7 @@ impl Office {
                 true => pb::MemberStatus::Active.into(),
                 false => pb::MemberStatus::Archived.into(),
             },
+            keep_status: false,
         };
         let request = pb::BatchUpsertMembersRequest {
             tenant_id: self.tenant.clone(),

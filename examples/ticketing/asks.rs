@@ -225,6 +225,7 @@ impl Asks {
             tenant_id: self.tenant.to_owned(),
             member_id: member.to_owned(),
             role_ids: strings(roles),
+            no_roles: roles.is_empty(),
             ..Default::default()
         };
         Ok(self.rolegate.members.assign_roles(request).await?.into_inner().consistency_token)

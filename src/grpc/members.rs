@@ -8,7 +8,7 @@ use super::pb::member_service_server::MemberService;
 use super::{item_error, pb, show, values};
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
-use crate::domain::refusal::Violation;
+use crate::domain::refusal::{Problem, Violation};
 use crate::service::members::Members;
 use crate::service::page::Page;
 use crate::service::roles::etag;
@@ -125,10 +125,12 @@ impl MemberService for MemberApi {
             actor_id: _,
             request_id: _,
             validate_only: _,
+            no_teams,
         } = message;
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let teams = fields.ids("team_ids", &team_ids);
+        let teams = values::whole(&mut fields, ("team_ids", teams), ("no_teams", no_teams));
         // The teams are all that there is to change, so a sound mask names them.
         let mask = values::mask(&mut fields, update_mask, &["team_ids"]);
         let (context, tenant, member, teams, _) =
@@ -156,10 +158,12 @@ impl MemberService for MemberApi {
             actor_id: _,
             request_id: _,
             validate_only: _,
+            no_roles,
         } = message;
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let roles = fields.ids("role_ids", &role_ids);
+        let roles = values::whole(&mut fields, ("role_ids", roles), ("no_roles", no_roles));
         let (context, tenant, member, roles) = fields.all((context, tenant, member, roles))?;
         let etag = values::given(etag);
 
@@ -261,7 +265,10 @@ impl MemberService for MemberApi {
             etag,
         } = message;
         let tenant = fields.tenant("tenant_id", &tenant_id);
-        let members = fields.at_most(MAX_BATCH, "members", members);
+        let mut members = fields.at_most(MAX_BATCH, "members", members);
+        if archive_absent && members.as_ref().is_some_and(Vec::is_empty) {
+            members = fields.wrong("members", Problem::Invalid(NOBODY_NAMED.to_owned()));
+        }
         let mode = values::enumeration(&mut fields, "mode", mode);
         let (context, tenant, members, mode) = fields.all((context, tenant, members, mode))?;
         let mode = match mode {
@@ -285,9 +292,15 @@ impl MemberService for MemberApi {
     }
 }
 
+const NOBODY_NAMED: &str = "names nobody, and archive_absent would archive everybody. Name the members \
+    that are there, or leave archive_absent unset";
+const NO_STATUS: &str = "is unspecified, as clients send it also for a status whose name they got wrong. \
+    Send MEMBER_STATUS_ACTIVE or MEMBER_STATUS_ARCHIVED, or {\"keep_status\": true} to leave it alone";
+const STATUS_AND_KEEP: &str = "must be left unset where there is a status";
+
 /// One member of a batch, or its id as given and what is wrong with it.
 fn upsert(index: usize, item: pb::MemberUpsert) -> Result<Upsert, (String, Vec<Violation>)> {
-    let pb::MemberUpsert { member_id, role_ids, team_ids, status } = item;
+    let pb::MemberUpsert { member_id, role_ids, team_ids, status, keep_status } = item;
     let members = Path::from("members");
     let path = members.at(index);
     let mut fields = Fields::of_item();
@@ -295,6 +308,15 @@ fn upsert(index: usize, item: pb::MemberUpsert) -> Result<Upsert, (String, Vec<V
     let roles = values::id_list(&mut fields, path.then("role_ids"), role_ids);
     let teams = values::id_list(&mut fields, path.then("team_ids"), team_ids);
     let status = values::member_status(&mut fields, path.then("status"), status);
+    let status = match (status, keep_status) {
+        (Some(None), false) => {
+            fields.wrong(path.then("status"), Problem::Invalid(NO_STATUS.to_owned()))
+        }
+        (Some(Some(_)), true) => {
+            fields.wrong(path.then("keep_status"), Problem::Invalid(STATUS_AND_KEEP.to_owned()))
+        }
+        (status, _) => status,
+    };
     let (id, roles, teams, status) = fields
         .all_or_violations((id, roles, teams, status))
         .map_err(|violations| (member_id, violations))?;

@@ -130,11 +130,15 @@ impl RoleService for RoleApi {
             actor_id: _,
             request_id: _,
             validate_only: _,
+            no_grants,
         } = message;
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let role = fields.id("role_id", &role_id);
-        let grants = values::grants(&mut fields, &Path::from("grants"), grants);
+        let mut grants = values::grants(&mut fields, &Path::from("grants"), grants);
         let mask = values::mask(&mut fields, update_mask, &["name", "description", "grants"]);
+        if mask.as_ref().is_some_and(|mask| mask.has("grants")) {
+            grants = values::whole(&mut fields, ("grants", grants), ("no_grants", no_grants));
+        }
         let (context, tenant, role, grants, mask) =
             fields.all((context, tenant, role, grants, mask))?;
         let edit = RoleEdit {

@@ -7,12 +7,17 @@ use super::fields::Sound;
 use super::pb::tenant_service_server::TenantService;
 use super::{members, pb, show, values};
 use crate::domain::ids::TenantId;
+use crate::domain::refusal::Problem;
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::service::Written;
 use crate::service::move_catalog::{CatalogMoved, RoleCatalogChange};
 use crate::service::page::Page;
 use crate::service::roles::etag;
 use crate::service::tenants::{NewTenant, PlanChanged, TenantCreated, Tenants};
+
+const WIDENS_UNSEEN: &str = "must name the version whose widening accept_widening accepts: the newest \
+    one may widen more than the one that was looked at. MoveCatalog with validate_only shows what a \
+    version does";
 
 /// Serves the administration of tenants.
 #[derive(Debug, Clone)]
@@ -133,8 +138,15 @@ impl TenantService for TenantApi {
             validate_only: _,
         } = message;
         let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
-        let (context, tenant) = fields.all((context, tenant))?;
-        let (version, etag) = (version(catalog_version), values::given(etag));
+        let version = match version(catalog_version) {
+            None if accept_widening => {
+                let problem = Problem::Invalid(WIDENS_UNSEEN.to_owned());
+                fields.wrong("catalog_version", problem)
+            }
+            version => Some(version),
+        };
+        let (context, tenant, version) = fields.all((context, tenant, version))?;
+        let etag = values::given(etag);
 
         let Written { value: CatalogMoved { tenant, changes }, token } = self
             .tenants

@@ -20,6 +20,8 @@ pub(super) const MAX_FIELD_MASK_PATHS: usize = 100;
 const EMPTY_LIST: &str = "is an empty list, as clients send it also for a list whose shape or name \
     they got wrong. Send {\"ids\": [...]} to name some, {\"none\": true} to say that there is none, or \
     leave the whole field unset to say nothing";
+const NO_REQUIREMENT: &str = "names no requirement. Set minimize_latency, at_least_as_fresh or \
+    fully_consistent in it, or leave consistency unset for minimize_latency";
 const IDS_AND_NONE: &str = "must be left unset where there are ids: true says that there is none";
 
 /// A resource. **Absent is not empty**, so presence is carried over as it is.
@@ -97,19 +99,46 @@ pub(super) fn consistency(
     consistency: Option<pb::Consistency>,
 ) -> Sound<Consistency> {
     use pb::consistency::Requirement;
-    let requirement = consistency.and_then(|pb::Consistency { requirement }| requirement);
+    let Some(pb::Consistency { requirement }) = consistency else {
+        return Some(Consistency::MinimizeLatency);
+    };
     let mut must_be_true = |field| {
         let problem = Problem::Invalid("must be true; leave it unset otherwise".to_owned());
         fields.wrong(Path::from("consistency").then(field), problem)
     };
     match requirement {
-        None | Some(Requirement::MinimizeLatency(true)) => Some(Consistency::MinimizeLatency),
+        None => fields.wrong("consistency", Problem::Invalid(NO_REQUIREMENT.to_owned())),
+        Some(Requirement::MinimizeLatency(true)) => Some(Consistency::MinimizeLatency),
         Some(Requirement::FullyConsistent(true)) => Some(Consistency::FullyConsistent),
         Some(Requirement::AtLeastAsFresh(pb::ConsistencyTokens { tokens })) => {
             Some(Consistency::AtLeastAsFresh(tokens))
         }
         Some(Requirement::MinimizeLatency(false)) => must_be_true("minimize_latency"),
         Some(Requirement::FullyConsistent(false)) => must_be_true("fully_consistent"),
+    }
+}
+
+/// The whole new list of something, which is empty only where the flag beside it says so: a list whose
+/// name a client got wrong comes as an empty one, and would take everything away.
+pub(super) fn whole<T>(
+    fields: &mut Fields,
+    (path, list): (&str, Sound<Vec<T>>),
+    (flag, is_none): (&str, bool),
+) -> Sound<Vec<T>> {
+    let list = list?;
+    match (list.is_empty(), is_none) {
+        (true, false) => {
+            let problem = format!(
+                "is an empty list, as clients send it also for a list whose name they got wrong. \
+                 Name at least one, or send {{\"{flag}\": true}} to take all away"
+            );
+            fields.wrong(path, Problem::Invalid(problem))
+        }
+        (false, true) => {
+            let problem = format!("must be left unset where {path} has entries");
+            fields.wrong(flag, Problem::Invalid(problem))
+        }
+        _ => Some(list),
     }
 }
 

@@ -157,7 +157,6 @@ fn freshness() {
     };
     let tokens = pb::ConsistencyTokens { tokens: vec!["a".into(), "b".into()] };
     for (requirement, understood) in [
-        (None, Consistency::MinimizeLatency),
         (Some(Requirement::MinimizeLatency(true)), Consistency::MinimizeLatency),
         (Some(Requirement::FullyConsistent(true)), Consistency::FullyConsistent),
         (
@@ -174,10 +173,11 @@ fn freshness() {
     }
     assert_eq!(parsed(|fields| values::consistency(fields, None)), Ok(Consistency::default()));
     for (requirement, field) in [
-        (Requirement::MinimizeLatency(false), "consistency.minimize_latency"),
-        (Requirement::FullyConsistent(false), "consistency.fully_consistent"),
+        (None, "consistency"),
+        (Some(Requirement::MinimizeLatency(false)), "consistency.minimize_latency"),
+        (Some(Requirement::FullyConsistent(false)), "consistency.fully_consistent"),
     ] {
-        let found = parse(Some(requirement)).unwrap_err();
+        let found = parse(requirement).unwrap_err();
         assert_eq!(found[0].field, field);
         assert!(matches!(found[0].problem, Problem::Invalid(_)));
     }

@@ -86,8 +86,8 @@ async fn every_method_names_the_fields_that_it_misses() {
         ("create_member", &["tenant_id", "member_id"]),
         ("get_member", &["tenant_id", "member_id"]),
         ("list_members", &["tenant_id"]),
-        ("update_member", &["tenant_id", "member_id", "update_mask"]),
-        ("assign_roles", &["tenant_id", "member_id"]),
+        ("update_member", &["tenant_id", "member_id", "team_ids", "update_mask"]),
+        ("assign_roles", &["tenant_id", "member_id", "role_ids"]),
         ("archive_member", &["tenant_id", "member_id"]),
         ("restore_member", &["tenant_id", "member_id"]),
         ("delete_member", &["tenant_id", "member_id"]),
@@ -229,10 +229,11 @@ async fn members_of_a_batch_fail_one_by_one_or_all_at_once() {
     let member = |id: &str, roles: &[&str]| pb::MemberUpsert {
         member_id: id.into(),
         role_ids: Some(roles.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>().into()),
+        keep_status: true,
         ..Default::default()
     };
     let mut strange = member("kim", &[]);
-    strange.status = 7;
+    (strange.status, strange.keep_status) = (7, false);
     let members = vec![
         member("lee", &["user"]),
         member("", &["a\nb"]),

@@ -189,7 +189,6 @@ fn consistency() -> impl Strategy<Value = Option<pb::Consistency>> {
     use pb::consistency::Requirement;
     let tokens = proptest::collection::vec("[a-c]{0,3}", 0..3);
     let requirement = prop_oneof![
-        Just(None),
         Just(Some(Requirement::MinimizeLatency(true))),
         Just(Some(Requirement::FullyConsistent(true))),
         tokens
@@ -382,6 +381,7 @@ fn what_is_unusual_is_not_judged() {
         ("nothing behind a key", &[0x22]),
         ("a token that is no text", &[0x2a, 5, 0x12, 3, 0x0a, 1, 0xff]),
         ("a flag that is false", &[0x2a, 2, 0x08, 0]),
+        ("a consistency without a requirement", &[0x2a, 0]),
         ("two requirements", &[0x2a, 4, 0x08, 1, 0x18, 1]),
     ] {
         assert!(wire::Check::read(&with(more)).is_none(), "{what}");

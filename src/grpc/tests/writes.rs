@@ -23,6 +23,7 @@ async fn an_item_that_cannot_be_read_archives_nobody_that_it_may_mean() {
     let item = |id: &str, status: i32| pb::MemberUpsert {
         member_id: id.into(),
         status,
+        keep_status: status == 0,
         ..Default::default()
     };
     let sync = async |members: Vec<pb::MemberUpsert>| {

@@ -253,7 +253,7 @@ impl<'a> Consistency<'a> {
             };
             once(&mut requirement, Some(one))?;
         }
-        Some(requirement.unwrap_or_default())
+        requirement
     }
 
     /// How fresh an answer must be that is given from what is at hand; none: it must not be, or the

@@ -62,6 +62,7 @@ pub(crate) async fn set(
         tenant_id: tenant.into(),
         member_id: member.into(),
         role_ids: if may { vec!["user".into()] } else { vec![] },
+        no_roles: !may,
         ..Default::default()
     };
     Ok(clients.members.clone().assign_roles(request).await?.into_inner().consistency_token)

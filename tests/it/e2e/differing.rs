@@ -77,6 +77,7 @@ async fn replicas_with_other_catalog_files_decide_alike_or_do_not_start() {
     assert!(!may(three, "acme", "report.view").await, "nobody has moved");
     let request = pb::MoveCatalogRequest {
         tenant_id: "acme".into(),
+        catalog_version: 2,
         accept_widening: true,
         ..Default::default()
     };

@@ -220,6 +220,7 @@ async fn an_empty_list_takes_nothing_from_a_member_of_a_batch() {
             member_id: "ula".into(),
             role_ids,
             team_ids,
+            keep_status: true,
             ..Default::default()
         }],
         mode: pb::BatchMode::ItemByItem.into(),

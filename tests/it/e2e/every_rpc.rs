@@ -694,8 +694,8 @@ async fn directory_sync(mut clients: Clients, called: &mut Called) {
     let member = |id: &str, role: &str| pb::MemberUpsert {
         member_id: text(id),
         role_ids: ids(&[role]),
-        team_ids: None,
-        status: pb::MemberStatus::Unspecified.into(),
+        keep_status: true,
+        ..Default::default()
     };
     // An owner changes hands within one batch: what counts is the state after it.
     let swapped = call!(

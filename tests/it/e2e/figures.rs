@@ -166,6 +166,7 @@ async fn bytes(admin: &mut PgConnection, clients: &Clients) {
         member_id: format!("8d2c4a{number:018x}"),
         role_ids: Some(vec!["user".into()].into()),
         team_ids: Some(vec!["billing".into(), "technical".into()].into()),
+        status: pb::MemberStatus::Active.into(),
         ..Default::default()
     };
     let start = Instant::now();

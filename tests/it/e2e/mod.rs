@@ -35,3 +35,4 @@ mod strangers;
 mod suspension;
 mod under_way;
 mod watch;
+mod zero_values;

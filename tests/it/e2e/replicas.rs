@@ -40,6 +40,7 @@ async fn write(clients: &mut Clients, role: &pb::Role, round: usize, allow: bool
             tenant_id: "acme".into(),
             member_id: "kim".into(),
             role_ids: if allow { vec![role.id.clone()] } else { vec![] },
+            no_roles: !allow,
             ..Default::default()
         };
         clients.members.assign_roles(request).await.unwrap().into_inner().consistency_token

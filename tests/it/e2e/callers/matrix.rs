@@ -235,7 +235,9 @@ requests! { tenant:
     };
     "MemberService/BatchUpsertMembers" = BatchUpsertMembersRequest {
         tenant_id: tenant(), validate_only: true,
-        members: vec![pb::MemberUpsert { member_id: "new".into(), ..Default::default() }],
+        members: vec![pb::MemberUpsert {
+            member_id: "new".into(), keep_status: true, ..Default::default()
+        }],
     };
 }
 

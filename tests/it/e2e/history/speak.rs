@@ -68,6 +68,7 @@ pub(crate) async fn write(
             let request = pb::UpdateMemberRequest {
                 tenant_id,
                 member_id,
+                no_teams: team_ids.is_empty(),
                 team_ids,
                 update_mask: mask("team_ids"),
                 request_id,
@@ -79,6 +80,7 @@ pub(crate) async fn write(
             let request = pb::AssignRolesRequest {
                 tenant_id,
                 member_id,
+                no_roles: role_ids.is_empty(),
                 role_ids,
                 request_id,
                 ..Default::default()
@@ -111,6 +113,7 @@ pub(crate) async fn write(
                 tenant_id,
                 role_id,
                 grants: spoken(&grants),
+                no_grants: grants.is_empty(),
                 update_mask: mask("grants"),
                 request_id,
                 ..Default::default()
