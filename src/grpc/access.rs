@@ -102,6 +102,13 @@ pub(super) fn lasts(path: &str) -> bool {
     matches!(path, WATCH | CHECK_STREAM)
 }
 
+/// Whether a method changes something, so that its answer has to be told.
+#[must_use]
+pub fn is_change(path: &str) -> bool {
+    let row = TABLE.iter().find(|(method, _)| *method == path);
+    row.is_some_and(|(_, takes)| *takes == Takes::Mutation)
+}
+
 /// Whether a call counts as one question of its caller, before its message is looked at. Others
 /// count by their messages; health and reflection do not.
 pub(super) fn is_a_question(path: &str, takes: Takes) -> bool {

@@ -51,7 +51,7 @@ pub struct Room {
 
 /// So much of something, and how much of it is under way.
 #[derive(Debug)]
-struct Limited {
+pub(super) struct Limited {
     what: &'static str,
     limit: usize,
     /// How much one caller may have of it.
@@ -75,7 +75,7 @@ impl Limited {
     }
 
     /// So much more, where there is room for it, and `of_caller` has room in its share.
-    fn add(&self, more: usize, of_caller: Option<&Count>) -> Result<(), Full<'_>> {
+    pub(super) fn add(&self, more: usize, of_caller: Option<&Count>) -> Result<(), Full<'_>> {
         if of_caller.is_some_and(|count| !count.add(more, self.share)) {
             self.refused_to_one.fetch_add(1, Ordering::Relaxed);
             return Err(Full { of: self, limit: self.share, whose: Whose::Caller });
@@ -90,7 +90,19 @@ impl Limited {
         Ok(())
     }
 
-    fn remove(&self, less: usize, of_caller: Option<&Count>) {
+    /// The same where something less may do, so that nothing is said to be refused.
+    pub(super) fn try_add(&self, more: usize, of_caller: Option<&Count>) -> bool {
+        if of_caller.is_some_and(|count| !count.add(more, self.share)) {
+            return false;
+        }
+        let added = self.under_way.add(more, self.limit);
+        if let (false, Some(count)) = (added, of_caller) {
+            count.remove(more);
+        }
+        added
+    }
+
+    pub(super) fn remove(&self, less: usize, of_caller: Option<&Count>) {
         self.under_way.remove(less);
         if let Some(count) = of_caller {
             count.remove(less);
@@ -114,11 +126,15 @@ pub enum Whose {
 /// What is said where there is no room for a call.
 #[must_use]
 pub fn overloaded(what: &'static str, limit: usize, whose: Whose) -> Status {
-    refused(what, limit, whose, false)
+    refused(what, limit, whose, NOT_BEGUN)
 }
 
+const NOT_BEGUN: &str = "so this call was not begun. Try again";
+const NO_ANSWER: &str =
+    "so its answer finds no room until others are read. Read them, and try again";
+
 /// There is no room.
-struct Full<'a> {
+pub(super) struct Full<'a> {
     of: &'a Limited,
     limit: usize,
     whose: Whose,
@@ -127,12 +143,25 @@ struct Full<'a> {
 impl Full<'_> {
     /// What is said of it to who wanted to begin something, or to go on with it.
     fn said(&self, goes_on: bool) -> Status {
+        self.so(if goes_on {
+            "so this stream ends. What was answered on it stands; ask the rest again"
+        } else {
+            NOT_BEGUN
+        })
+    }
+
+    /// The same of a call that would have an answer.
+    pub(super) fn said_of_an_answer(&self) -> Status {
+        self.so(NO_ANSWER)
+    }
+
+    fn so(&self, so: &str) -> Status {
         let Full { of: Limited { what, .. }, limit, whose } = self;
-        refused(what, *limit, *whose, goes_on)
+        refused(what, *limit, *whose, so)
     }
 }
 
-fn refused(what: &'static str, limit: usize, whose: Whose, goes_on: bool) -> Status {
+fn refused(what: &'static str, limit: usize, whose: Whose, so: &str) -> Status {
     let (whose, who) = match whose {
         Whose::Server => ("server", "The server has as much under way as it takes"),
         Whose::Caller => ("caller", "This caller has as much under way as one caller may have"),
@@ -140,11 +169,6 @@ fn refused(what: &'static str, limit: usize, whose: Whose, goes_on: bool) -> Sta
         Whose::Connection => {
             ("connection", "This connection has as much under way as one connection may have")
         }
-    };
-    let so = if goes_on {
-        "so this stream ends. What was answered on it stands; ask the rest again"
-    } else {
-        "so this call was not begun. Try again"
     };
     let message = format!("{who} ({limit} {what}), {so} in a second, or on another replica.");
     let metadata =
@@ -179,6 +203,11 @@ impl Room {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.under_way.get() as u64
+    }
+
+    /// The room for bytes, for what is not held by calls.
+    pub(super) fn shared_bytes(&self) -> Arc<Limited> {
+        Arc::clone(&self.bytes)
     }
 
     /// A place for a call of this caller; none for a Watch, which has a limit of its own.
@@ -430,10 +459,34 @@ impl Used {
 pub struct InHand(Arc<Used>);
 
 impl InHand {
+    /// So many bytes more are held, because of what was read.
+    pub(super) fn hold(&self, bytes: usize) -> Result<(), Status> {
+        self.0.take(bytes)
+    }
+
+    /// The same until what is given is dropped.
+    pub(super) fn hold_for_now(&self, bytes: usize) -> Result<HeldForNow, Status> {
+        self.hold(bytes)?;
+        Ok(HeldForNow { room: self.clone(), bytes })
+    }
+
     /// So many of the bytes that were read are not held any more.
     pub(super) fn done_with(&self, bytes: usize) {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.0.give_back(bytes);
+    }
+}
+
+/// Bytes that a call that lasts holds for a while.
+#[derive(Debug)]
+pub(super) struct HeldForNow {
+    room: InHand,
+    bytes: usize,
+}
+
+impl Drop for HeldForNow {
+    fn drop(&mut self) {
+        self.room.done_with(self.bytes);
     }
 }
 

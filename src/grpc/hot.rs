@@ -7,14 +7,14 @@
 //! too, is not judged here but left to the [`api`](super::api), with all its rules and texts. So there
 //! is one place that refuses, and this one can only agree with it.
 //!
-//! Neither room nor time need be found for such a call: it is over before another one begins.
+//! No time need be found for such a call: it is over before another one begins. Of room it takes what
+//! its connection has for answers that are not taken yet.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
@@ -22,6 +22,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::client::Client;
 use super::framing::{begin, end, only};
 use super::meter::{CallUnderWay, MethodCounts};
+use super::unread::{Answer, CALL_BYTES, Unread};
 use super::wire;
 use crate::grpc::api::Shared;
 use crate::service::authentication::{Authenticator, Recognized};
@@ -45,6 +46,7 @@ pub struct HotChecks<S> {
     authenticator: Arc<Authenticator>,
     counts: Arc<MethodCounts>,
     client: Arc<Client>,
+    unread: Arc<Unread>,
 }
 
 impl<S: DecisionSource> HotChecks<S> {
@@ -55,12 +57,19 @@ impl<S: DecisionSource> HotChecks<S> {
             authenticator: Arc::clone(&shared.authenticator),
             counts: Arc::clone(shared.rpcs.method(CHECK)),
             client,
+            unread: Unread::new(&shared.room),
         }
+    }
+
+    /// What of the connection's answers waits to be taken.
+    #[must_use]
+    pub fn unread(&self) -> &Arc<Unread> {
+        &self.unread
     }
 
     /// The answer to a `Check` of these headers and this message, prefix included, as the bytes of a
     /// message.
-    pub fn answer(&self, headers: &HeaderMap, message: &[u8]) -> Option<Bytes> {
+    pub fn answer(&self, headers: &HeaderMap, message: &[u8]) -> Option<Answer> {
         if headers.contains_key(ENCODING) {
             return None;
         }
@@ -69,7 +78,7 @@ impl<S: DecisionSource> HotChecks<S> {
         self.client.remembered(&self.authenticator, headers, decide)?
     }
 
-    fn decide(&self, caller: &Caller, check: &wire::Check<'_>) -> Option<Bytes> {
+    fn decide(&self, caller: &Caller, check: &wire::Check<'_>) -> Option<Answer> {
         if !caller.capabilities.include(Capability::Check) || !caller.sees_named(check.tenant) {
             return None;
         }
@@ -78,6 +87,9 @@ impl<S: DecisionSource> HotChecks<S> {
         let wire::Question { member, permission, resource } = *question;
         let at_hand = self.decisions.at_hand(tenant, freshness)?;
         let made = at_hand.check(member, permission, resource.as_ref())?;
+        // Who does not read his answers goes to where that is told.
+        let bytes = CALL_BYTES + USUAL_ANSWER;
+        let holding = self.unread.hold(bytes, caller.under_way.as_ref()).ok()?;
         // Only now: what is left to the api counts there.
         if !caller.may_ask() {
             return None;
@@ -97,7 +109,7 @@ impl<S: DecisionSource> HotChecks<S> {
         let token = self.decisions.token(tenant, &made.view);
         wire::check_response(&mut answer, wire::Told::of(&made), token, made.view.stale_since);
         end(&mut answer, start);
-        Some(answer.into())
+        Some(Answer::new(answer.into(), holding))
     }
 
     /// Counts a call that was answered, all at once.
@@ -115,7 +127,7 @@ impl<S: DecisionSource> HotChecks<S> {
 #[derive(Debug)]
 pub enum HotBody {
     /// To be sent.
-    Message(Bytes),
+    Message(Answer),
     /// And that all went well.
     Trailers,
     /// Nothing more.
@@ -126,7 +138,7 @@ impl HotBody {
     /// The response that has this message.
     #[must_use]
     #[inline]
-    pub fn of(message: Bytes) -> Response<Self> {
+    pub fn of(message: Answer) -> Response<Self> {
         let mut response = Response::new(HotBody::Message(message));
         let grpc = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
@@ -135,13 +147,13 @@ impl HotBody {
 }
 
 impl Body for HotBody {
-    type Data = Bytes;
+    type Data = Answer;
     type Error = tonic::Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Answer>, tonic::Status>>> {
         match std::mem::replace(&mut *self, HotBody::Sent) {
             HotBody::Message(message) => {
                 *self = HotBody::Trailers;

@@ -8,7 +8,7 @@
 //! - [`status`] makes statuses; what they say is in `wording`.
 //! - [`authenticate`] finds out who calls, [`client`] remembers it for a connection, and [`access`] has
 //!   what each method takes of its caller.
-//! - [`admission`] limits how much is under way; [`health`] answers probes, which take nothing of that.
+//! - [`admission`] limits how much is under way, [`unread`] what of the answers waits to be taken; [`health`] answers probes, which take nothing of that.
 //! - [`codec`] decodes what was measured and found to have room.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
@@ -39,6 +39,7 @@ pub mod status;
 mod tenants;
 #[cfg(test)]
 mod tests;
+pub mod unread;
 mod values;
 mod watch;
 mod wire;

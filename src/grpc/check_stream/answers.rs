@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use crate::domain::decision::Decision;
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Violation;
+use crate::grpc::admission::InHand;
 use crate::grpc::edge::malformed;
 use crate::grpc::fields::Fields;
 use crate::grpc::framing::{begin, end, framed};
@@ -35,11 +36,13 @@ pub(super) struct Desk<S> {
     decisions: Decisions<S>,
     /// Who asks, with the rights that it has by now.
     pub(super) caller: Arc<Caller>,
+    /// What the call has of the room for messages.
+    pub(super) room: Option<InHand>,
 }
 
 impl<S: DecisionSource> Desk<S> {
-    pub(super) fn new(decisions: Decisions<S>, caller: Arc<Caller>) -> Self {
-        Desk { decisions, caller }
+    pub(super) fn new(decisions: Decisions<S>, caller: Arc<Caller>, room: Option<InHand>) -> Self {
+        Desk { decisions, caller, room }
     }
 
     /// Answers what is at hand, or refused; gives the rest.
@@ -112,11 +115,21 @@ impl<S: DecisionSource> Desk<S> {
             let item = (Some(*number), &mut recorded);
             self.decisions.log_at_hand(asker(&self.caller), item, what, answer);
         }
-        Some(self.later(TenantId::trusted(tenant), rest, consistency))
+        Some(self.later(TenantId::trusted(tenant), (rest, message.len()), consistency))
     }
 
     /// With all that can be said of what is wrong.
     fn generally(&self, message: &[u8], to: &mut Vec<u8>) -> Result<Option<Later<S>>, Status> {
+        let decoded = match wire::measure("CheckStreamRequest", message) {
+            Ok(decoded) => decoded,
+            Err(violation) => {
+                let ids = numbers(message).map_err(no_message)?;
+                refuse(to, ids, item_error::of_violation(&violation));
+                return Ok(None);
+            }
+        };
+        // For as long as it takes to look at it.
+        let _decoding = self.room.as_ref().map(|room| room.hold_for_now(decoded)).transpose()?;
         let pb::CheckStreamRequest { tenant_id, items, consistency } = decode(message)?;
         let mut fields = Fields::of_message(Arc::clone(&self.caller));
         let tenant = fields.tenant("tenant_id", &tenant_id);
@@ -124,7 +137,7 @@ impl<S: DecisionSource> Desk<S> {
         match fields.all((tenant, consistency)) {
             Ok((tenant, consistency)) => {
                 let asked = items.into_iter().enumerate().map(|(at, item)| asked(at, item));
-                Ok(self.later(tenant, asked.collect(), consistency))
+                Ok(self.later(tenant, (asked.collect(), decoded), consistency))
             }
             Err(refusal) => {
                 let ids = items.iter().map(|item| item.correlation_id).collect();
@@ -137,11 +150,12 @@ impl<S: DecisionSource> Desk<S> {
     fn later(
         &self,
         tenant: TenantId,
-        asked: Vec<Asked>,
+        (asked, decoded): (Vec<Asked>, usize),
         consistency: Consistency,
     ) -> Option<Later<S>> {
         let (decisions, caller) = (self.decisions.clone(), Arc::clone(&self.caller));
-        (!asked.is_empty()).then(|| Later { decisions, caller, tenant, asked, consistency })
+        let later = Later { decisions, caller, tenant, asked, decoded, consistency };
+        (!later.asked.is_empty()).then_some(later)
     }
 }
 
@@ -201,6 +215,8 @@ pub(super) struct Later<S> {
     caller: Arc<Caller>,
     tenant: TenantId,
     asked: Vec<Asked>,
+    /// What their message takes where it was decoded.
+    decoded: usize,
     consistency: Consistency,
 }
 
@@ -210,9 +226,16 @@ impl<S: DecisionSource> Later<S> {
         self.asked.len()
     }
 
+    /// What they take until they are answered, in bytes: as they are asked and as they are answered.
+    pub(super) fn bytes(&self) -> usize {
+        /// Of one question with an answer, besides what is in the message.
+        const EACH: usize = 1 << 10;
+        self.asked.len() * EACH + 2 * self.decoded
+    }
+
     /// All the answers.
     pub(super) async fn answer(self) -> Vec<u8> {
-        let Later { decisions, caller, tenant, asked, consistency } = self;
+        let Later { decisions, caller, tenant, asked, consistency, .. } = self;
         let ids: Vec<u64> = asked.iter().map(|asked| asked.id).collect();
         let questions = asked.into_iter().map(|asked| (asked.number, asked.question)).collect();
         let mut written = Vec::new();

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use super::answers::Desk;
 use super::frames::{Frames, size};
 use crate::grpc::access::still;
-use crate::grpc::admission::InHand;
+use crate::grpc::admission::HeldForNow;
 use crate::grpc::edge::malformed;
 use crate::grpc::status;
 use crate::service::authentication::Proof;
@@ -43,8 +43,8 @@ pub(super) struct Answers<S> {
     frames: Frames,
     desk: Desk<S>,
     proof: Proof,
-    /// What the call has of the room for messages.
-    room: Option<InHand>,
+    /// How many bytes of answers were counted.
+    held: usize,
     /// What goes on aside: questions that wait for the database, and one that waits for what may end
     /// the stream from outside.
     aside: JoinSet<Event>,
@@ -56,6 +56,8 @@ pub(super) struct Answers<S> {
     written: Vec<u8>,
     /// Of answers that are too many for one frame, what was not in one yet.
     rest: Bytes,
+    /// What these take until the last of them is in a frame.
+    rest_bytes: usize,
     /// How many bytes of messages have their answers in these, or in the last frame.
     answered: usize,
     state: State,
@@ -84,6 +86,8 @@ struct Late {
     questions: usize,
     /// What their message took.
     bytes: usize,
+    /// What they took while they waited.
+    _held: Option<HeldForNow>,
 }
 
 impl<S: DecisionSource> Answers<S> {
@@ -93,7 +97,6 @@ impl<S: DecisionSource> Answers<S> {
         desk: Desk<S>,
         proof: Proof,
         draining: watch::Receiver<bool>,
-        room: Option<InHand>,
     ) -> Self {
         let mut aside = JoinSet::new();
         aside.spawn(outside(draining.clone()));
@@ -102,12 +105,13 @@ impl<S: DecisionSource> Answers<S> {
             frames,
             desk,
             proof,
-            room,
+            held: 0,
             aside,
             messages: 0,
             questions: 0,
             written: Vec::new(),
             rest: Bytes::new(),
+            rest_bytes: 0,
             answered: 0,
             state: State::Reading,
             draining,
@@ -119,7 +123,7 @@ impl<S: DecisionSource> Answers<S> {
         while self.written.len() < FRAME_BYTES {
             let Poll::Ready(Some(event)) = self.aside.poll_join_next(context) else { return };
             match event {
-                Ok(Event::Answered(Late { written, questions, bytes })) => {
+                Ok(Event::Answered(Late { written, questions, bytes, _held })) => {
                     self.messages -= 1;
                     self.questions -= questions;
                     self.answered += bytes;
@@ -193,11 +197,16 @@ impl<S: DecisionSource> Answers<S> {
         match self.desk.answer(message, &mut self.written) {
             Ok(None) => self.answered += bytes,
             Ok(Some(later)) => {
+                let held = self.desk.room.as_ref().map(|room| room.hold_for_now(later.bytes()));
+                let _held = match held.transpose() {
+                    Ok(held) => held,
+                    Err(status) => return self.end_at_once(status),
+                };
                 let questions = later.len();
                 self.messages += 1;
                 self.questions += questions;
                 self.aside.spawn(async move {
-                    Event::Answered(Late { written: later.answer().await, questions, bytes })
+                    Event::Answered(Late { written: later.answer().await, questions, bytes, _held })
                 });
             }
             Err(status) => self.state = State::Finishing(status),
@@ -212,11 +221,27 @@ impl<S: DecisionSource> Answers<S> {
         malformed(Code::InvalidArgument, "the stream was closed in the middle of a message")
     }
 
-    /// What was answered is not held any more, nor are its answers.
+    /// What was answered is not held any more.
     fn done_with_answered(&mut self) {
         let bytes = std::mem::take(&mut self.answered);
-        if let Some(room) = &self.room {
+        if let Some(room) = &self.desk.room {
             room.done_with(bytes);
+        }
+    }
+
+    /// Counts what the answers take that are not in a frame yet. Without room for them the stream ends.
+    fn count_answers(&mut self) {
+        let Some(room) = &self.desk.room else { return };
+        // A little is kept for the next answers anyway.
+        let takes = |bytes: usize| if bytes > KEPT_BYTES { bytes } else { 0 };
+        let held = takes(self.written.capacity()) + self.rest_bytes;
+        let before = std::mem::replace(&mut self.held, held);
+        if held <= before {
+            room.done_with(before - held);
+        } else if let Err(status) = room.hold(held - before) {
+            self.held = before;
+            self.rest = Bytes::new();
+            self.end_at_once(status);
         }
     }
 
@@ -224,7 +249,12 @@ impl<S: DecisionSource> Answers<S> {
     fn piece(&mut self) -> Option<Bytes> {
         let length = self.rest.len().min(MAX_FRAME_BYTES);
         // A copy: whoever held a part of them would hold them all.
-        (length > 0).then(|| Bytes::copy_from_slice(&self.rest.split_to(length)))
+        let piece = (length > 0).then(|| Bytes::copy_from_slice(&self.rest.split_to(length)));
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+            self.rest_bytes = 0;
+        }
+        piece
     }
 
     /// The trailers, if it is time for them.
@@ -257,6 +287,7 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
             return Poll::Ready(None);
         }
         if let Some(piece) = this.piece() {
+            this.count_answers();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         // Whoever asks for more has taken what there was.
@@ -269,14 +300,19 @@ impl<S: DecisionSource> HttpBody for Answers<S> {
             this.collect(context);
             let read = this.read(context, most);
             most -= read;
+            this.count_answers();
             if !this.written.is_empty() {
                 // The next answers will be about as long, unless none come.
                 let next = Vec::with_capacity(this.written.len().min(KEPT_BYTES));
-                let mut frame = Bytes::from(std::mem::replace(&mut this.written, next));
+                let written = std::mem::replace(&mut this.written, next);
+                let bytes = written.capacity();
+                let mut frame = Bytes::from(written);
                 if frame.len() > MAX_FRAME_BYTES {
-                    this.rest = frame;
+                    (this.rest, this.rest_bytes) = (frame, bytes);
                     frame = this.piece().unwrap_or_default();
                 }
+                // From here on the transport counts it.
+                this.count_answers();
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             // What asked nothing has no answer to be taken.

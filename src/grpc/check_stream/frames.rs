@@ -38,6 +38,14 @@ impl Frames {
         self.current.is_empty() && self.partial.is_empty()
     }
 
+    /// Copies the beginning of a message: as long as it is a part of what was read, it keeps all that
+    /// was read with it, which nobody counts.
+    fn keep_partial(&mut self) {
+        if !self.current.is_empty() {
+            self.partial.extend_from_slice(&std::mem::take(&mut self.current));
+        }
+    }
+
     /// The next message, if all of it is there.
     ///
     /// # Errors
@@ -45,7 +53,10 @@ impl Frames {
     pub(super) fn take(&mut self) -> Result<Option<Bytes>, Status> {
         let is_partial = !self.partial.is_empty();
         let have = if is_partial { &self.partial[..] } else { &self.current[..] };
-        let Some((header, rest)) = have.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let Some((header, rest)) = have.split_first_chunk::<HEADER>() else {
+            self.keep_partial();
+            return Ok(None);
+        };
         let [flag, length @ ..] = *header;
         if flag != 0 {
             return Err(malformed(Code::InvalidArgument, "messages must not be compressed"));
@@ -55,6 +66,7 @@ impl Frames {
             return Err(too_large(self.limit));
         }
         if rest.len() < length {
+            self.keep_partial();
             return Ok(None);
         }
         if is_partial {

@@ -9,7 +9,8 @@
 //!   answered.
 //! - `body` is the answer's body. Nobody asks it for more than the client reads, and it asks for no
 //!   more than it answers, so each side is held up by the other and nothing piles up in between. A
-//!   message counts among the bytes under way until its answers were taken.
+//!   message counts among the bytes under way until its answers were taken, and so do these, and
+//!   questions that wait for the database.
 
 mod answers;
 mod body;
@@ -137,10 +138,9 @@ impl<I, S: DecisionSource> WithCheckStream<I, S> {
         let answers = Answers::new(
             requests,
             Frames::new(self.message_bytes),
-            Desk::new(self.decisions.clone(), caller),
+            Desk::new(self.decisions.clone(), caller, parts.extensions.remove::<InHand>()),
             proof,
             self.streams.draining.subscribe(),
-            parts.extensions.remove::<InHand>(),
         );
         let mut response = Response::new(Body::new(answers));
         let kind = HeaderValue::from_static("application/grpc");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Request, Response};
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
+use tonic::Status;
 use tower::Service as _;
 
 use super::message::Message;
@@ -23,6 +24,7 @@ use super::minder::Activity;
 use super::probe::{Probe, WatchBody, is_probe};
 use super::refusal::Gate;
 use super::{Api, Everything};
+use crate::grpc::access::is_change;
 use crate::grpc::api::{ApiBody, is_decided_at_hand};
 use crate::grpc::client::Client;
 use crate::grpc::edge::deadline;
@@ -30,15 +32,21 @@ use crate::grpc::health::Health;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::meter::CallUnderWay;
 use crate::grpc::status::internal;
+use crate::grpc::unread::{self, Answer as Counted, CALL_BYTES, Holding, Unread};
 use crate::server::limits::Place;
-use crate::server::strangers::{Probes, Probing};
+use crate::server::strangers::{Probes, Probing, Why};
 use crate::service::authentication::Peer;
+use crate::service::under_way::UnderWay;
 use crate::store::Cached;
 
 type Answer = Result<Response<ApiBody>, Infallible>;
 
 /// How long the message of a check is waited for where it could be answered at once.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Answers that may find no room in a row, with nothing taken in between, until a connection ends: its
+/// client reads nothing, and even refusals pile up.
+const MAX_UNREAD: u32 = 64;
 
 /// Answers the calls of one connection.
 pub(super) struct Calls(Arc<Answers>);
@@ -112,7 +120,7 @@ impl Answers {
     }
 
     fn asked(&self, answer: Answering, waiting: Option<Probing>) -> Asked {
-        Asked { answer, activity: Arc::clone(&self.activity), _waiting: waiting }
+        Asked { answer, activity: Arc::clone(&self.activity), held: None, _waiting: waiting }
     }
 
     /// A call that counts from now on.
@@ -122,9 +130,19 @@ impl Answers {
 
     /// A call of any other method, which counts already if it is under way.
     fn ask(&self, mut request: Request<Message>, call: Option<CallUnderWay>) -> Asked {
-        let mut waiting = None;
+        let (mut waiting, mut held) = (None, None);
         match self.gate.recognize(request.headers()) {
             Ok(recognized) => {
+                let of_caller = recognized.caller.under_way.clone();
+                match self.hold(of_caller, is_change(request.uri().path())) {
+                    Ok(holding) => held = Some(holding),
+                    Err(status) => {
+                        let call = call.unwrap_or_else(|| self.begin(request.uri().path()));
+                        call.refused(status.code());
+                        let refused = Some(Box::new(status.into_http()));
+                        return self.asked(Answering::Refused(refused), None);
+                    }
+                }
                 request.extensions_mut().insert(recognized);
             }
             Err(why) => {
@@ -153,7 +171,48 @@ impl Answers {
                 Answering::Elsewhere(answer)
             }
         };
-        self.asked(answer, waiting)
+        let mut asked = self.asked(answer, waiting);
+        asked.held = held;
+        asked
+    }
+
+    /// What the answer of a call will be counted by.
+    fn hold(&self, of_caller: Option<UnderWay>, is_change: bool) -> Result<Held, Status> {
+        let unread = self.hot.unread();
+        match unread.hold(CALL_BYTES, of_caller.as_ref()) {
+            Ok(holding) => {
+                let unread = Arc::clone(unread);
+                Ok(Held { unread, of_caller, is_change, _call: holding })
+            }
+            Err(status) => {
+                if unread.failed_in_a_row() >= MAX_UNREAD {
+                    self.gate.end(Why::Unread);
+                }
+                Err(status)
+            }
+        }
+    }
+}
+
+/// What a call holds from its beginning until its answer was taken.
+pub(super) struct Held {
+    unread: Arc<Unread>,
+    of_caller: Option<UnderWay>,
+    is_change: bool,
+    _call: Holding,
+}
+
+impl Held {
+    /// A frame that is counted until it was sent; without room, the end of the answer. What was
+    /// changed is told in any case.
+    fn count(&self, data: Bytes) -> Result<Counted, Status> {
+        let bytes = unread::of_frame(data.remaining());
+        let holding = if self.is_change {
+            self.unread.hold_anyway(bytes, self.of_caller.as_ref())
+        } else {
+            self.unread.hold(bytes, self.of_caller.as_ref())?
+        };
+        Ok(Counted::new(data, holding))
     }
 }
 
@@ -224,6 +283,8 @@ pub(super) struct Call {
 struct Asked {
     answer: Answering,
     activity: Arc<Activity>,
+    /// Of a caller.
+    held: Option<Held>,
     /// The place of a call that nobody known has made so far.
     _waiting: Option<Probing>,
 }
@@ -255,7 +316,7 @@ impl Future for Call {
             }
         }
         // None: a check that was answered already.
-        let Some(Asked { answer, activity, .. }) = asked else { return Poll::Pending };
+        let Some(Asked { answer, activity, held, .. }) = asked else { return Poll::Pending };
         let answered = match answer {
             Answering::Here(answer) => ready!(Pin::new(answer).poll(context)),
             Answering::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
@@ -268,7 +329,9 @@ impl Future for Call {
             }
             Answering::Probe(probe) => return probe.poll(context).map(Ok),
         };
-        let body = |body| CallBody::Other { body, _activity: Arc::clone(activity) };
+        let held = held.take();
+        let body =
+            |body| CallBody::Other { body, held, ended: false, _activity: Arc::clone(activity) };
         Poll::Ready(answered.map(|answer| answer.map(body)))
     }
 }
@@ -277,6 +340,30 @@ impl Drop for Asked {
     fn drop(&mut self) {
         if let Answering::Elsewhere(answer) = &self.answer {
             answer.abort();
+        }
+    }
+}
+
+/// A frame that counts until it was sent. Where there is no room for it the answer ends instead.
+fn counted(frame: Frame<Bytes>, held: Option<&Held>, ended: &mut bool) -> Frame<Counted> {
+    let data = match frame.into_data() {
+        Ok(data) => data,
+        Err(frame) => match frame.into_trailers() {
+            Ok(trailers) => return Frame::trailers(trailers),
+            // There are no other kinds.
+            Err(_) => Bytes::new(),
+        },
+    };
+    // Without a place from its beginning on, it is one of the few that waited for an issuer's keys.
+    let Some(held) = held else { return Frame::data(Counted::uncounted(data)) };
+    match held.count(data) {
+        Ok(counted) => Frame::data(counted),
+        Err(status) => {
+            *ended = true;
+            let mut trailers = HeaderMap::new();
+            // Our own texts are valid header values.
+            status.add_header(&mut trailers).ok();
+            Frame::trailers(trailers)
         }
     }
 }
@@ -290,23 +377,35 @@ pub(super) enum CallBody {
     /// Of a check that was answered at once.
     Hot(HotBody),
     /// Of any other call. Its connection is not idle while there is one.
-    Other { body: ApiBody, _activity: Arc<Activity> },
+    Other {
+        body: ApiBody,
+        held: Option<Held>,
+        /// For want of room.
+        ended: bool,
+        _activity: Arc<Activity>,
+    },
     /// Of a watch of health.
     Watch(WatchBody),
 }
 
 impl Body for CallBody {
-    type Data = Bytes;
-    type Error = tonic::Status;
+    type Data = Counted;
+    type Error = Status;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    ) -> Poll<Option<Result<Frame<Counted>, Status>>> {
         match self.get_mut() {
             CallBody::Empty => Poll::Ready(None),
             CallBody::Hot(body) => Pin::new(body).poll_frame(context),
-            CallBody::Other { body, .. } => Pin::new(body).poll_frame(context),
+            CallBody::Other { ended: true, .. } => Poll::Ready(None),
+            CallBody::Other { body, held, ended, .. } => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(
+                    frame.map(|frame| frame.map(|frame| counted(frame, held.as_ref(), ended))),
+                )
+            }
             CallBody::Watch(body) => body.poll_frame(context),
         }
     }
@@ -315,7 +414,7 @@ impl Body for CallBody {
         match self {
             CallBody::Empty => true,
             CallBody::Hot(body) => body.is_end_stream(),
-            CallBody::Other { body, .. } => body.is_end_stream(),
+            CallBody::Other { body, ended, .. } => *ended || body.is_end_stream(),
             CallBody::Watch(_) => false,
         }
     }

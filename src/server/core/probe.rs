@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
@@ -23,6 +22,7 @@ use crate::grpc::framing::HEADER;
 use crate::grpc::health::{self, Health, HealthChanges, MAX_MESSAGE_BYTES, Question};
 use crate::grpc::hot::HotBody;
 use crate::grpc::meter::CallUnderWay;
+use crate::grpc::unread::Answer;
 use crate::server::strangers::{Probes, Probing};
 
 /// A call until its answer begins.
@@ -139,7 +139,7 @@ impl Probe {
             return Err(malformed(Code::InvalidArgument, ""));
         };
         if !self.is_watch {
-            let answer = HotBody::of(self.health.check(message)?);
+            let answer = HotBody::of(Answer::uncounted(self.health.check(message)?));
             self.call.take().into_iter().for_each(CallUnderWay::succeeded);
             return Ok(answer.map(CallBody::Hot));
         }
@@ -181,7 +181,9 @@ impl WatchBody {
     pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.changes.poll_next(context).map(|answer| Some(Ok(Frame::data(answer))))
+    ) -> Poll<Option<Result<Frame<Answer>, Status>>> {
+        self.changes
+            .poll_next(context)
+            .map(|answer| Some(Ok(Frame::data(Answer::uncounted(answer)))))
     }
 }

@@ -80,10 +80,15 @@ impl Gate {
 
     /// Those that had to wait were counted where they did.
     fn end_if_refused(&self) {
-        if self.client.refused_in_a_row() >= MAX_REFUSED
-            && let Some(place) = self.place.upgrade()
-        {
-            place.ending.ask(Why::Refused);
+        if self.client.refused_in_a_row() >= MAX_REFUSED {
+            self.end(Why::Refused);
+        }
+    }
+
+    /// Ends the connection.
+    pub(super) fn end(&self, why: Why) {
+        if let Some(place) = self.place.upgrade() {
+            place.ending.ask(why);
         }
     }
 }

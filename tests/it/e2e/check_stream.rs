@@ -151,13 +151,13 @@ async fn many_questions_are_under_way_and_each_is_answered_once() {
 #[tokio::test]
 async fn a_stream_may_send_more_than_there_is_room_for_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let more = ["--admin-addr", "127.0.0.1:0", "--max-calls-mib", "1", "--max-message-kib", "512"];
+    let more = ["--admin-addr", "127.0.0.1:0", "--max-calls-mib", "8", "--max-message-kib", "512"];
     let server = Server::start(directory.path(), &more);
     let mut clients = Clients::connect(&server).await;
     clients.tenants.create_tenant(acme()).await.unwrap();
     let mut stream = open(&clients, None).await;
-    // Of more than 2 MiB together.
-    for round in 0..30 {
+    // Of more than 8 MiB together.
+    for round in 0..100 {
         let items = (0..2_000).map(|id| question(round * 2_000 + id, "olivia").items.remove(0));
         let request = pb::CheckStreamRequest { items: items.collect(), ..question(0, "") };
         assert!(request.encoded_len() > 40_000);

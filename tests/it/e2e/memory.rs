@@ -1,13 +1,20 @@
 //! What one caller can make a server hold, measured in the memory of the whole process and compared
 //! with what it may: `--max-calls-mib`, of which one caller has its share.
 
+use std::time::Duration;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
+use rolegate::grpc::pb;
+use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use super::callers::setup::{PATIENCE, check, token};
+use super::callers::setup::{PATIENCE, check, eventually, metric, token, tokened};
+use super::limits::{PREFACE, frame, head, say};
 use super::process::Server;
 use super::rates::{CHECK, caller, start};
 
@@ -145,4 +152,134 @@ async fn what_messages_take_decoded_counts_in_the_room() {
     }
     let grown = resident(&server).saturating_sub(before) >> 20;
     assert!(grown < 32 + 64, "{grown} MiB");
+}
+
+/// Preface and settings of a client that takes no answers: its windows are and stay empty.
+fn deaf() -> Vec<u8> {
+    const SETTINGS: u8 = 4;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    [&PREFACE[..24], &frame(SETTINGS, 0, 0, &window)].concat()
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
+}
+
+fn bearer(name: &str) -> String {
+    format!("Bearer {}", token(name))
+}
+
+async fn shed(server: &Server) -> f64 {
+    let line = "rolegate_calls_shed_total{what=\"bytes\",of=\"caller\"}";
+    metric(server, line).await.unwrap_or_default()
+}
+
+/// Reads what the server says, so that nothing but its windows holds it back.
+fn listen(stream: TcpStream) -> tokio::net::tcp::OwnedWriteHalf {
+    let (mut read, write) = stream.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    write
+}
+
+/// Two callers, of whom each has a share of so many MiB, and a tenant to ask about.
+async fn two_callers(directory: &std::path::Path, share_mib: u64) -> (Server, Channel) {
+    let callers = [caller("greedy", CHECK, ""), caller("modest", ALL, "")];
+    let room = (2 * share_mib).to_string();
+    let room = ["--max-calls-mib", &room, "--request-timeout", "600"];
+    let server = start(directory, &callers, &room);
+    let channel = server.channel().await;
+    let tenant = pb::CreateTenantRequest {
+        tenant_id: "acme".into(),
+        catalog_id: "qpien".into(),
+        owner_member_id: "kim".into(),
+        ..Default::default()
+    };
+    let mut tenants = TenantServiceClient::new(channel.clone());
+    tenants.create_tenant(tokened("modest", tenant)).await.unwrap();
+    for name in ["greedy", "modest"] {
+        check(&channel, Some(name)).await.unwrap();
+    }
+    (server, channel)
+}
+
+#[tokio::test]
+async fn checks_that_are_answered_and_not_taken_are_within_the_share() {
+    const CONNECTIONS: usize = 80;
+    const SHARE_MIB: u64 = 8;
+    let directory = tempfile::tempdir().unwrap();
+    let (server, channel) = two_callers(directory.path(), SHARE_MIB).await;
+    let before = resident(&server);
+    let bearer = bearer("greedy");
+    let question = [field(1, b"acme"), field(2, b"kim"), field(3, b"chat.view")].concat();
+    let mut calls = deaf();
+    for call in 0..250 {
+        let path = "/rolegate.v1.AuthzService/Check";
+        calls.extend(head(2 * call + 1, path, &[("authorization", &bearer)]));
+        calls.extend(frame(0, 1, 2 * call + 1, &framed(&question)));
+    }
+    let mut held = Vec::new();
+    let mut most = before;
+    for _ in 0..CONNECTIONS {
+        held.push(listen(say(&server, &calls).await));
+        most = most.max(resident(&server));
+    }
+    eventually("shedding", async || shed(&server).await > 0.0).await;
+    // All of it has come when nothing more is refused.
+    let mut seen = -1.0;
+    while std::mem::replace(&mut seen, shed(&server).await) != seen {
+        most = most.max(resident(&server));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    most = most.max(resident(&server));
+    // The share, and what each connection has besides: 32 KiB of answers, and its buffers.
+    let bound = SHARE_MIB + (CONNECTIONS as u64 * 128 >> 10) + 12;
+    let grown = most.saturating_sub(before) >> 20;
+    assert!(grown < bound, "{grown} MiB, of {bound}");
+    let under_way = metric(&server, "rolegate_calls_under_way_bytes ").await.unwrap();
+    assert!(under_way > 2e6 && under_way <= f64::from(8 << 20), "{under_way}");
+    check(&channel, Some("modest")).await.unwrap();
+    // It comes back with the connections.
+    drop(held);
+    let room = async || metric(&server, "rolegate_calls_under_way_bytes ").await == Some(0.0);
+    eventually("room", room).await;
+    check(&channel, Some("greedy")).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_of_streams_that_are_not_taken_are_within_the_share() {
+    const STREAMS: u32 = 64;
+    const SHARE_MIB: u64 = 16;
+    let directory = tempfile::tempdir().unwrap();
+    let (server, channel) = two_callers(directory.path(), SHARE_MIB).await;
+    let before = resident(&server);
+    let bearer = bearer("greedy");
+    // 7,000 questions: a message of 100 KB has 500 KB of answers.
+    let item = [field(1, b"kim"), field(2, b"chat.view")].concat();
+    let message = framed(&[field(1, b"acme"), field(2, &item).repeat(7_000)].concat());
+    let mut held = Vec::new();
+    let mut most = before;
+    for _ in 0..STREAMS {
+        let path = "/rolegate.v1.AuthzService/CheckStream";
+        let mut stream = say(&server, &deaf()).await;
+        stream.read_exact(&mut [0; 55]).await.unwrap();
+        let mut bytes = head(1, path, &[("authorization", &bearer)]);
+        for part in message.chunks(16_000) {
+            bytes.extend(frame(0, 0, 1, part));
+        }
+        stream.write_all(&bytes).await.unwrap();
+        held.push(listen(stream));
+        most = most.max(resident(&server));
+    }
+    eventually("shedding", async || shed(&server).await > 0.0).await;
+    most = most.max(resident(&server));
+    let under_way = metric(&server, "rolegate_calls_under_way_bytes ").await.unwrap();
+    assert!(under_way <= f64::from(16 << 20), "{under_way}");
+    let bound = SHARE_MIB + (u64::from(STREAMS) * 384 >> 10) + 16;
+    let grown = most.saturating_sub(before) >> 20;
+    assert!(grown < bound, "{grown} MiB, of {bound}");
+    check(&channel, Some("modest")).await.unwrap();
+    drop(held);
+    let room = async || metric(&server, "rolegate_calls_under_way_bytes ").await == Some(0.0);
+    eventually("room", room).await;
 }

@@ -1,6 +1,7 @@
 //! What one stream may take.
 
 use super::*;
+use crate::grpc::unread::{FREE_BYTES, Unread};
 
 /// So many items, as small as they may be with an id each, in a message that is at hand to nobody.
 fn many(count: u64) -> Vec<u8> {
@@ -85,15 +86,20 @@ async fn no_frame_is_larger_than_a_frame_may_be() {
     let message = framed(&about("acme", vec![item(1, "", ""); 10_000]).encode_to_vec());
     stream.send(&message);
     stream.close();
-    let (mut frames, mut bytes) = (0, Vec::new());
+    let (mut frames, mut bytes, mut before) = (0, Vec::new(), u64::MAX);
     loop {
         let frame = stream.answers.frame().await.unwrap().unwrap();
         let Ok(data) = frame.into_data() else { break };
         assert!(data.len() <= 128 << 10, "{} bytes", data.len());
-        assert_eq!(stream.room.bytes(), message.len() as u64, "{frames}");
+        // The answers that are in no frame yet count as well.
+        let held = stream.room.bytes();
+        assert!(held >= message.len() as u64 && held < before, "{frames}: {held}, {before}");
+        // Until the last of them is in one they are there as a whole.
+        before = held + 1;
         frames += 1;
         bytes.extend_from_slice(&data);
     }
+    assert_eq!(stream.room.bytes(), 0);
     assert!(frames > 5, "{frames}");
     let mut results = 0;
     while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
@@ -126,4 +132,25 @@ async fn nothing_more_is_read_while_many_questions_wait() {
     assert_eq!(stream.unread.load(Ordering::Relaxed), 7);
     stream.close();
     assert_eq!(stream.all().await.0.len(), 4_000);
+}
+
+/// Answers without room end their stream, and no other.
+#[tokio::test]
+async fn a_stream_ends_when_there_is_no_room_for_its_answers() {
+    let bench = Bench::new().await;
+    let mut stream = bench.open(Caller::development()).await;
+    // It comes to be at hand, and so its answers are made at once.
+    let small = about("acme", vec![item(1, "kim", "ticket.work")]);
+    stream.ask(&small);
+    stream.next().await.unwrap();
+    let message =
+        framed(&about("acme", vec![item(1, "kim", "ticket.work"); 4_000]).encode_to_vec());
+    // What others hold: all but this message and a little.
+    let rest = 640 * LIMIT - message.len() - (128 << 10);
+    let _held = Unread::new(&stream.room).hold(FREE_BYTES + rest, None).unwrap();
+    stream.send(&message);
+    stream.close();
+    let (answers, status) = stream.all().await;
+    assert_eq!(answers.len(), 0);
+    ended(&status, Code::ResourceExhausted, "SERVER_OVERLOADED");
 }

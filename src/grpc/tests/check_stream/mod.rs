@@ -103,7 +103,7 @@ impl Bench {
         let service = self.streams.before(inner, self.decisions.clone(), LIMIT);
         let room = Arc::new(Room::new(RoomLimits {
             calls: 1,
-            bytes: 10 * LIMIT,
+            bytes: 640 * LIMIT,
             message_bytes: LIMIT,
             percent: 100,
         }));
