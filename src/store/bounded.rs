@@ -15,6 +15,7 @@ use sea_orm::{
 };
 
 use super::reach::Reach;
+use super::renewal::Renewal;
 use super::transaction::{Access, Transaction, WriteHealth};
 
 /// A pool, or the transaction that prepares a database, with an end to every statement.
@@ -23,6 +24,7 @@ pub(super) struct Bounded<C> {
     inner: C,
     bounds: Option<Bounds>,
     health: WriteHealth,
+    is_pool: bool,
 }
 
 /// When waiting for a server ends.
@@ -32,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) limit: Duration,
     /// Ends it sooner when the server is gone.
     pub(super) reach: Arc<Reach>,
+    /// Closes connections whose prepared statements are of no use any more.
+    pub(super) renewal: Arc<Renewal>,
 }
 
 /// A pool. Clones share it.
@@ -43,7 +47,7 @@ pub(super) type Preparation = Bounded<DatabaseTransaction>;
 impl<C> Bounded<C> {
     /// Without bounds, a file: it answers, or says why not.
     pub(super) fn new(inner: C, bounds: Option<Bounds>) -> Self {
-        Bounded { inner, bounds, health: WriteHealth::default() }
+        Bounded { inner, bounds, health: WriteHealth::default(), is_pool: true }
     }
 
     /// For what cannot take anything else. Has no end.
@@ -67,6 +71,24 @@ impl<C> Bounded<C> {
     }
 }
 
+impl<C> Bounded<C> {
+    /// Runs a statement, and once more if its connection must be renewed: a pool has others. In a
+    /// transaction the second attempt fails as everything does after an error.
+    async fn run<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, DbErr>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let bounds = self.bounds.as_ref();
+        let outcome = bounded(bounds, attempt()).await;
+        match bounds {
+            Some(bounds) if bounds.renewal.is_due(&outcome) && self.is_pool => {
+                bounded(Some(bounds), attempt()).await
+            }
+            _ => outcome,
+        }
+    }
+}
+
 impl Connections {
     pub(super) async fn begin(&self, access: Access) -> Result<Transaction, DbErr> {
         Transaction::begin(&self.inner, self.bounds.clone(), access, &self.health).await
@@ -74,7 +96,8 @@ impl Connections {
 
     pub(super) async fn prepare(&self, options: TransactionOptions) -> Result<Preparation, DbErr> {
         let inner = bounded(self.bounds.as_ref(), self.inner.begin_with_options(options)).await?;
-        Ok(Bounded { inner, bounds: self.bounds.clone(), health: self.health.clone() })
+        let (bounds, health) = (self.bounds.clone(), self.health.clone());
+        Ok(Bounded { inner, bounds, health, is_pool: false })
     }
 }
 
@@ -88,7 +111,7 @@ pub(super) async fn bounded<T>(
     bounds: Option<&Bounds>,
     statement: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, DbErr> {
-    let Some(Bounds { limit, reach }) = bounds else { return statement.await };
+    let Some(Bounds { limit, reach, renewal: _ }) = bounds else { return statement.await };
     let in_time = async {
         tokio::time::timeout(*limit, statement).await.unwrap_or_else(|_| {
             let limit = limit.as_secs_f32();
@@ -105,7 +128,7 @@ impl<C: ConnectionTrait> ConnectionTrait for Bounded<C> {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        bounded(self.bounds.as_ref(), self.inner.execute_raw(statement)).await
+        self.run(|| self.inner.execute_raw(statement.clone())).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -113,11 +136,11 @@ impl<C: ConnectionTrait> ConnectionTrait for Bounded<C> {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        bounded(self.bounds.as_ref(), self.inner.query_one_raw(statement)).await
+        self.run(|| self.inner.query_one_raw(statement.clone())).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        bounded(self.bounds.as_ref(), self.inner.query_all_raw(statement)).await
+        self.run(|| self.inner.query_all_raw(statement.clone())).await
     }
 
     fn support_returning(&self) -> bool {

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::sqlite::SqliteError;
 
 use super::StoreError;
+use super::renewal::{STALE, is_stale};
 
 /// Why a database could not be opened, and what to do about it. For the operator.
 #[derive(Debug, thiserror::Error)]
@@ -282,6 +283,9 @@ fn is_unavailable(error: &DbErr) -> bool {
         DbErr::ConnectionAcquire(_) | DbErr::Conn(_) | DbErr::Custom(_) => return true,
         _ => {}
     }
+    if is_stale(error) {
+        return true;
+    }
     if let Some(code) = sqlite_code(error) {
         return sqlite::UNAVAILABLE.contains(&code);
     }
@@ -313,6 +317,9 @@ fn operators_words(error: &DbErr) -> String {
     }
     if let DbErr::Custom(said) = error {
         return said.clone();
+    }
+    if is_stale(error) {
+        return STALE.to_owned();
     }
     let answer = driver_error(error).and_then(SqlxError::as_database_error);
     if let Some(said) = sqlite_code(error).and_then(sqlite_words) {

@@ -24,6 +24,7 @@ mod members;
 mod open;
 mod reach;
 mod read;
+mod renewal;
 mod requests;
 mod rows;
 mod source;

@@ -12,6 +12,7 @@ use super::entity::tenant;
 use super::erase::unname;
 use super::history::{self, Lineage};
 use super::open::SAFE_COMMIT;
+use super::renewal::{STALE, is_stale};
 use super::transaction::{Access, Transaction};
 use super::turns::Turns;
 use super::wake::Waker;
@@ -157,7 +158,23 @@ impl SqlStore {
             None => None,
         };
         let epoch = self.epoch().id();
-        let tx = self.begin_write().await?;
+        let locked = match self.locked(tenant).await? {
+            Some(locked) => Some(locked),
+            // Nothing was written yet.
+            None => self.locked(tenant).await?,
+        };
+        let (tx, row) = locked.ok_or_else(|| StoreError::Unavailable(STALE.to_owned()))?;
+        let found = row.map(Tenant::try_from).transpose()?;
+        Ok(WriteTx::new(ReadTx { tx, epoch }, self.clone(), tenant.clone(), found, turn))
+    }
+
+    /// A transaction that has locked the tenant, and the tenant's row. `None`: on a connection that has
+    /// to be renewed.
+    async fn locked(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Option<(Transaction, Option<tenant::Model>)>, StoreError> {
+        let tx = self.inner.writers.begin(Access::Write).await?;
         if tx.get_database_backend() == DbBackend::Postgres {
             // A transaction that waits for a row has its number already, so the next in turn may
             // have a lower one than the last. This lock is waited for without one: a tenant's
@@ -176,9 +193,11 @@ impl SqlStore {
             self.is_followed(row.as_ref())?;
         }
         // SQLite has locked the file already.
-        let row = tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await?;
-        let found = row.map(Tenant::try_from).transpose()?;
-        Ok(WriteTx::new(ReadTx { tx, epoch }, self.clone(), tenant.clone(), found, turn))
+        match tenant::Entity::find_by_id(tenant.as_str()).lock_exclusive().one(&tx).await {
+            Ok(row) => Ok(Some((tx, row))),
+            Err(error) if is_stale(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Adds to the audit trail that an actor was refused something. Changes nothing else, so the

@@ -12,6 +12,8 @@
 //!   committed. SQLite may have rolled back, and would commit what follows statement by statement;
 //!   PostgreSQL would answer the COMMIT with success, and roll back;
 //! - a connection whose BEGIN or COMMIT failed, or was not waited for, is closed;
+//! - the first statement alone may begin a second time, on another connection: where the server no
+//!   longer runs it as it was prepared ([`super::renewal`]);
 //! - a transaction that is dropped is rolled back by the pool's check of each connection that comes
 //!   back (in [`super::open`]), which closes one that it cannot prove to be outside of a transaction.
 
@@ -87,9 +89,13 @@ impl WriteHealth {
 
 /// A transaction. Dropping it rolls it back.
 pub(super) struct Transaction {
-    session: Mutex<Session>,
-    backend: DbBackend,
+    /// None only where another one could not be begun.
+    session: Mutex<Option<Session>>,
+    pool: DatabaseConnection,
+    access: Access,
     bounds: Option<Bounds>,
+    /// Nothing was done yet.
+    unused: AtomicBool,
     /// A statement failed, or was not waited for.
     spoiled: AtomicBool,
     /// To be told of success and failure, if it writes.
@@ -98,7 +104,7 @@ pub(super) struct Transaction {
 
 impl std::fmt::Debug for Transaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transaction").field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("Transaction").field("access", &self.access).finish_non_exhaustive()
     }
 }
 
@@ -109,27 +115,69 @@ impl Transaction {
         access: Access,
         health: &WriteHealth,
     ) -> Result<Self, DbErr> {
-        let health = (access == Access::Write).then(|| health.clone());
-        let backend = pool.get_database_backend();
-        // Waiting for a connection takes much room, which is not for every caller's future.
-        let session = Box::pin(Session::begin(pool, access.begin(backend)));
-        let session = told(health.as_ref(), bounded(bounds.as_ref(), session).await)?;
-        let spoiled = AtomicBool::new(false);
-        Ok(Transaction { session: Mutex::new(session), backend, bounds, spoiled, health })
+        let transaction = Transaction {
+            session: Mutex::default(),
+            pool: pool.clone(),
+            access,
+            bounds,
+            unused: AtomicBool::new(true),
+            spoiled: AtomicBool::new(false),
+            health: (access == Access::Write).then(|| health.clone()),
+        };
+        transaction.begin_again().await?;
+        Ok(transaction)
     }
 
     /// Commits, unless a statement failed. After any other error it may be committed all the same.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        let Transaction { session, backend: _, bounds, spoiled, health } = self;
+        let Transaction { session, bounds, spoiled, health, .. } = self;
         if spoiled.into_inner() {
             return Err(spoilt());
         }
-        let mut session = session.into_inner();
+        let mut session = session.into_inner().ok_or_else(spoilt)?;
         told(health.as_ref(), bounded(bounds.as_ref(), Box::pin(session.commit())).await)?;
         if let Some(health) = health {
             health.succeeded();
         }
         Ok(())
+    }
+
+    /// Begins on a connection, which may be the pool's only one: what was before goes first.
+    async fn begin_again(&self) -> Result<(), DbErr> {
+        let mut session = self.session.lock().await;
+        *session = None;
+        let statement = self.access.begin(self.pool.get_database_backend());
+        // Waiting for a connection takes much room, which is not for every caller's future.
+        let begun = Box::pin(Session::begin(&self.pool, statement));
+        let begun = bounded(self.bounds.as_ref(), begun).await;
+        *session = Some(told(self.health.as_ref(), begun)?);
+        Ok(())
+    }
+
+    /// Runs a statement, and once more in a new transaction if it is the first of this one and its
+    /// connection must be renewed.
+    async fn run<T, F>(
+        &self,
+        statement: Statement,
+        once: impl Fn(Statement) -> F,
+    ) -> Result<T, DbErr>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let attempt = self.attempt()?;
+        let bounds = self.bounds.as_ref();
+        let first = self.unused.swap(false, Ordering::AcqRel);
+        let again = (first && bounds.is_some()).then(|| statement.clone());
+        let outcome = bounded(bounds, once(statement)).await;
+        let due = bounds.is_some_and(|bounds| bounds.renewal.is_due(&outcome));
+        let outcome = match again.filter(|_| due) {
+            Some(statement) => {
+                self.begin_again().await?;
+                bounded(bounds, once(statement)).await
+            }
+            None => outcome,
+        };
+        attempt.ended(outcome)
     }
 
     /// To be asked for before each statement, and told how it ended.
@@ -287,24 +335,26 @@ where
 #[async_trait]
 impl ConnectionTrait for Transaction {
     fn get_database_backend(&self) -> DbBackend {
-        self.backend
+        self.pool.get_database_backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let attempt = self.attempt()?;
-        let running = async {
+        let once = |statement: Statement| async move {
             let mut session = self.session.lock().await;
+            let session = session.as_mut().ok_or_else(spoilt)?;
             on!(session, connection => query(statement).execute(connection).await.map(Into::into))
                 .map_err(exec_error)
         };
-        attempt.ended(bounded(self.bounds.as_ref(), running).await)
+        self.run(statement, once).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let attempt = self.attempt()?;
+        self.unused.store(false, Ordering::Release);
         let sql = AssertSqlSafe(sql.to_owned());
         let running = async {
             let mut session = self.session.lock().await;
+            let session = session.as_mut().ok_or_else(spoilt)?;
             on!(session, connection => connection.execute(sql).await.map(Into::into))
                 .map_err(exec_error)
         };
@@ -312,29 +362,29 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let attempt = self.attempt()?;
-        let running = async {
+        let once = |statement: Statement| async move {
             let mut session = self.session.lock().await;
+            let session = session.as_mut().ok_or_else(spoilt)?;
             on!(session, connection => {
                 let row = query(statement).fetch_optional(connection).await;
                 row.map(|row| row.map(Into::into))
             })
             .map_err(query_error)
         };
-        attempt.ended(bounded(self.bounds.as_ref(), running).await)
+        self.run(statement, once).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let attempt = self.attempt()?;
-        let running = async {
+        let once = |statement: Statement| async move {
             let mut session = self.session.lock().await;
+            let session = session.as_mut().ok_or_else(spoilt)?;
             on!(session, connection => {
                 let rows = query(statement).fetch_all(connection).await;
                 rows.map(|rows| rows.into_iter().map(Into::into).collect())
             })
             .map_err(query_error)
         };
-        attempt.ended(bounded(self.bounds.as_ref(), running).await)
+        self.run(statement, once).await
     }
 }
 

@@ -85,3 +85,43 @@ fn imports_point_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(lines("domain").len() > 1_000, "the domain was not found");
 }
+
+/// Statements that name no columns. A server that has one prepared refuses it once a migration has
+/// added a column, so an upgrade would end every replica of the version before.
+fn names_no_columns(line: &str) -> bool {
+    let line = line.to_uppercase();
+    let selects = line.match_indices('*').any(|(at, _)| {
+        let before = line[..at].trim_end();
+        let before = before.strip_suffix("DISTINCT").unwrap_or(before).trim_end();
+        before.ends_with("SELECT") || before.ends_with("RETURNING") || is_table(before)
+    });
+    let all_of_them = ["ASTERISK", "RETURNING_ALL", ".SELECT_STAR"];
+    selects || all_of_them.iter().any(|name| line.contains(name))
+}
+
+/// Whether a text ends like the `t.` of `t.*`, within a statement.
+fn is_table(before: &str) -> bool {
+    let Some(name) = before.strip_suffix('.') else { return false };
+    name.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"')
+}
+
+#[test]
+fn statements_name_their_columns() {
+    for (line, expected) in [
+        ("SELECT * FROM changes", true),
+        ("select  distinct * from changes", true),
+        ("DELETE FROM meta RETURNING *", true),
+        ("SELECT state.*, c.tx", true),
+        (".column(Asterisk)", true),
+        ("SELECT count(*) FROM changes", false),
+        ("let total = 2 * count;", false),
+    ] {
+        assert_eq!(names_no_columns(line), expected, "{line}");
+    }
+    let mut wrong = Vec::new();
+    for (layer, _) in LAYERS.into_iter().chain([("cli", &[][..]), ("../migrations/src", &[])]) {
+        let lines = lines(layer).into_iter();
+        wrong.extend(lines.filter(|(_, line)| names_no_columns(line)).map(|(place, _)| place));
+    }
+    assert!(wrong.is_empty(), "statements that name no columns: {}", wrong.join("\n"));
+}

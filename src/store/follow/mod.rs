@@ -347,7 +347,7 @@ fn unseen(backend: DbBackend, seen: &Snapshot, limit: u64) -> Statement {
     let (next, limit) = (stored(seen.next), stored(limit));
     if backend != DbBackend::Postgres {
         let sql = format!(
-            "{SQLITE_STATE} LEFT JOIN (SELECT * FROM changes WHERE seq >= ? ORDER BY seq LIMIT ?) c \
+            "{COLUMNS} {SQLITE_STATE} LEFT JOIN ({CHANGES} WHERE seq >= ? ORDER BY seq LIMIT ?) c \
              ON true ORDER BY c.seq"
         );
         return Statement::from_sql_and_values(backend, sql, [next.into(), limit.into()]);
@@ -357,8 +357,8 @@ fn unseen(backend: DbBackend, seen: &Snapshot, limit: u64) -> Statement {
     let state = postgres_state();
     let sql = format!(
         "{state} LEFT JOIN ( \
-           (SELECT * FROM changes WHERE tx >= $1 ORDER BY tx, seq LIMIT $3) UNION ALL \
-           (SELECT * FROM changes WHERE tx = ANY (string_to_array($2, ',')::bigint[]) AND tx < $1) \
+           ({CHANGES} WHERE tx >= $1 ORDER BY tx, seq LIMIT $3) UNION ALL \
+           ({CHANGES} WHERE tx = ANY (string_to_array($2, ',')::bigint[]) AND tx < $1) \
            ORDER BY tx, seq LIMIT $3 \
          ) c ON true ORDER BY c.tx, c.seq"
     );
@@ -377,7 +377,7 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
     let (tx, seq, limit) = (stored(after.tx), stored(after.seq), stored(limit));
     if backend != DbBackend::Postgres {
         let sql = format!(
-            "{SQLITE_STATE} LEFT JOIN (SELECT * FROM changes WHERE seq > ? ORDER BY seq LIMIT ?) c \
+            "{COLUMNS} {SQLITE_STATE} LEFT JOIN ({CHANGES} WHERE seq > ? ORDER BY seq LIMIT ?) c \
              ON true ORDER BY c.seq"
         );
         return Statement::from_sql_and_values(backend, sql, [seq.into(), limit.into()]);
@@ -385,7 +385,7 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
     let state = postgres_state();
     let sql = format!(
         "{state} LEFT JOIN ( \
-           SELECT * FROM changes WHERE (tx, seq) > ($1, $2) \
+           {CHANGES} WHERE (tx, seq) > ($1, $2) \
            AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
            ORDER BY tx, seq LIMIT $3 \
          ) c ON true ORDER BY c.tx, c.seq"
@@ -393,10 +393,17 @@ fn settled(backend: DbBackend, after: ChangePosition, limit: u64) -> Statement {
     Statement::from_sql_and_values(backend, sql, [tx.into(), seq.into(), limit.into()])
 }
 
+/// Each column by its name, here and wherever else statements are written: a server that has prepared a
+/// statement refuses it for good once an added column makes its result another one.
+const CHANGES: &str = "SELECT tx, seq, tenant_id, revision, touched, created_at FROM changes";
+
+const COLUMNS: &str = "SELECT state.epoch, state.trimmed, state.newest, state.settled, state.snapshot, \
+    c.tx, c.seq, c.tenant_id, c.revision, c.touched, c.created_at";
+
 fn postgres_state() -> String {
     let history = history::COLUMNS;
     format!(
-        "SELECT state.*, c.* FROM ( \
+        "{COLUMNS}, state.standby, state.wal_file, state.system, state.database FROM ( \
          SELECT pg_current_snapshot()::text AS snapshot, {history}, \
          (SELECT value FROM meta WHERE key = 'database_id') AS database, \
          (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
@@ -409,7 +416,7 @@ fn postgres_state() -> String {
 }
 
 /// The sequence goes on counting where it was, whatever was deleted.
-const SQLITE_STATE: &str = "SELECT state.*, c.* FROM ( \
+const SQLITE_STATE: &str = "FROM ( \
     SELECT printf('%d:%d:', last + 1, last + 1) AS snapshot, \
     (SELECT value FROM meta WHERE key = 'epoch') AS epoch, \
     (SELECT value FROM meta WHERE key = 'trimmed') AS trimmed, last AS newest, NULL AS settled \

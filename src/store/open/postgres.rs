@@ -18,6 +18,7 @@ use crate::store::OpenError;
 use crate::store::bounded::{Bounds, Connections};
 use crate::store::history::{self, History, Lineage, Purpose};
 use crate::store::reach::Reach;
+use crate::store::renewal::Renewal;
 use crate::store::turns::Turns;
 
 /// What this program needs of the server.
@@ -65,7 +66,8 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let (probe, within) = (SessionSetup::new(&[]), options.connect_timeout);
     let reach = Arc::new(Reach::new(server.clone(), probe, within, Arc::clone(&lineage)));
     let (reached, of) = (Arc::clone(&reach), Arc::clone(&lineage));
-    let session = Session { options, server, reach: reached, lineage: of };
+    let renewal = Arc::default();
+    let session = Session { options, server, reach: reached, lineage: of, renewal };
 
     // A pool says only that it got no connection that it could use.
     let failed = |error: DbErr| match reach.shared_sessions() {
@@ -210,6 +212,7 @@ struct Session<'a> {
     server: PgConnectOptions,
     reach: Arc<Reach>,
     lineage: Arc<Lineage>,
+    renewal: Arc<Renewal>,
 }
 
 impl Session<'_> {
@@ -217,6 +220,7 @@ impl Session<'_> {
         let server = self.server.clone();
         let setup = Arc::new(SessionSetup::new(&self.settings(access)));
         let alarm = self.reach.alarm();
+        let renewal = Arc::clone(&self.renewal);
         let acquire_timeout = match access {
             Access::Follow => self.options.acquire_timeout.min(FOLLOW_TIMEOUT),
             Access::Read | Access::Write => self.options.acquire_timeout,
@@ -236,7 +240,8 @@ impl Session<'_> {
             .record_stmt_in_spans(false)
             .map_sqlx_postgres_opts(move |_| server.clone())
             .map_sqlx_postgres_before_acquire(move |_, connection| {
-                let may_use = remembered.may_use(connection.age, purpose);
+                let renewed = renewal.allows(connection.age);
+                let may_use = renewed && remembered.may_use(connection.age, purpose);
                 Box::pin(std::future::ready(Ok(may_use)))
             })
             .map_sqlx_postgres_pool_opts(move |pool| {
@@ -269,7 +274,8 @@ impl Session<'_> {
         let pool = SqlxPostgresConnector::connect(connect).await?;
         // The server's own timeout, and the way there and back.
         let limit = acquire_timeout.max(self.statement_timeout(access)) + ASK_AFTER;
-        Ok(Connections::new(pool, Some(Bounds { limit, reach: Arc::clone(&self.reach) })))
+        let (reach, renewal) = (Arc::clone(&self.reach), Arc::clone(&self.renewal));
+        Ok(Connections::new(pool, Some(Bounds { limit, reach, renewal })))
     }
 
     /// Followers ask for little, and often: they would rather try again than wait.

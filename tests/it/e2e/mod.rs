@@ -34,5 +34,6 @@ mod shutdown;
 mod strangers;
 mod suspension;
 mod under_way;
+mod upgrade;
 mod watch;
 mod zero_values;

@@ -14,11 +14,14 @@ mod members;
 mod opening;
 mod outages;
 mod pooler;
+mod renewing;
 mod requests;
 mod roles;
 mod server;
 mod tenants;
 mod watching;
+
+pub(crate) use server::run;
 
 /// Runs every case on one kind of database, named as the function in [`backend`] that opens it.
 macro_rules! suite {

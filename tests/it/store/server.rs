@@ -28,7 +28,7 @@ pub(super) async fn opened(
     Some((cluster, database, store))
 }
 
-pub(super) async fn run(connection: &mut PgConnection, sql: &str) {
+pub(crate) async fn run(connection: &mut PgConnection, sql: &str) {
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
 }
 
