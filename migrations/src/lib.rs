@@ -5,6 +5,7 @@
 mod columns;
 mod m0001_initial;
 mod m0002_audit_chain;
+mod m0003_holders;
 
 use sea_orm_migration::async_trait::async_trait;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbErr, EntityTrait};
@@ -21,7 +22,11 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_initial::Migration), Box::new(m0002_audit_chain::Migration)]
+        vec![
+            Box::new(m0001_initial::Migration),
+            Box::new(m0002_audit_chain::Migration),
+            Box::new(m0003_holders::Migration),
+        ]
     }
 }
 

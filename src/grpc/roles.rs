@@ -97,14 +97,15 @@ impl RoleService for RoleApi {
         let tenant = fields.tenant("tenant_id", &tenant_id);
         let view = values::enumeration(&mut fields, "view", view);
         let (tenant, view) = fields.all((tenant, view))?;
-        let show = match view {
-            pb::RoleView::Unspecified | pb::RoleView::Basic => role_show::basic,
-            pb::RoleView::Full => role_show::full,
+        // Who holds them is counted where it is shown.
+        let (show, counted): (fn(_) -> _, _) = match view {
+            pb::RoleView::Unspecified | pb::RoleView::Basic => (role_show::basic, false),
+            pb::RoleView::Full => (role_show::full, true),
         };
         let page = values::page(page_size, page_token);
 
         let RoleList { page: Page { items, next_token }, custom_roles, limit } =
-            self.roles.list(&tenant, &page, &language_code).await?;
+            self.roles.list(&tenant, &page, &language_code, counted).await?;
         Ok(Response::new(pb::ListRolesResponse {
             roles: items.into_iter().map(show).collect(),
             next_page_token: next_token,

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use sea_orm::{
     ActiveValue::{self, NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::SelectStatement,
+    Select,
+    sea_query::{Alias, Expr, ExprTrait as _, Query},
 };
 use serde_json::Value;
 
 use super::StoreError;
 use super::chain::{Chain, Record};
 use super::entity::{audit, audit_subject};
+use super::listed::asked_for_each;
 use super::read::{CHUNK, ReadTx};
 use super::rows::{corrupt, count, from_json, stored, to_json};
 use crate::domain::Timestamp;
@@ -85,27 +87,28 @@ impl ReadTx {
         before: Option<u64>,
         limit: u64,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let AuditFilter { actor, role, member, from, until } = filter;
-        let rows = audit::Entity::find()
-            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
-            .apply_if(before, |query, number| {
-                query.filter(audit::Column::Number.lt(stored(number)))
-            })
-            .apply_if(actor.as_ref(), |query, actor| {
-                query.filter(audit::COLUMN.actor.eq(actor.as_str()))
-            })
-            .apply_if(role.as_ref(), |query, role| {
-                query.filter(audit::COLUMN.seq.in_subquery(about(tenant, ROLE, role.as_str())))
-            })
-            .apply_if(member.as_ref(), |query, member| {
-                query.filter(audit::COLUMN.seq.in_subquery(about(tenant, MEMBER, member.as_str())))
-            })
-            .apply_if(*from, |query, from| query.filter(audit::COLUMN.at.gte(from.0)))
-            .apply_if(*until, |query, until| query.filter(audit::COLUMN.at.lt(until.0)))
-            .order_by_desc(audit::COLUMN.number)
-            .limit(limit)
-            .all(&self.tx)
-            .await?;
+        let about = filter.about();
+        let rows = match about.split_first() {
+            None => {
+                let AuditFilter { actor, role: _, member: _, from, until } = filter;
+                let rows = audit::Entity::find()
+                    .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+                    .apply_if(before, |query, number| {
+                        query.filter(audit::Column::Number.lt(stored(number)))
+                    })
+                    .apply_if(actor.as_ref(), |query, actor| {
+                        query.filter(audit::COLUMN.actor.eq(actor.as_str()))
+                    })
+                    .apply_if(*from, |query, from| query.filter(audit::COLUMN.at.gte(from.0)))
+                    .apply_if(*until, |query, until| query.filter(audit::COLUMN.at.lt(until.0)))
+                    .order_by_desc(audit::COLUMN.number)
+                    .limit(limit);
+                rows.all(&self.tx).await?
+            }
+            Some((first, others)) => {
+                self.events_about(tenant, filter, (first, others), before, limit).await?
+            }
+        };
 
         let mut subjects = HashMap::new();
         for rows in rows.chunks(CHUNK) {
@@ -136,15 +139,116 @@ impl ReadTx {
     }
 }
 
-/// The events that are about a role or a member.
-fn about(tenant: &TenantId, kind: &str, subject: &str) -> SelectStatement {
+/// A kind of subject, and its id.
+type Subject<'f> = (&'static str, &'f str);
+
+impl AuditFilter {
+    fn about(&self) -> Vec<Subject<'_>> {
+        let role = self.role.as_ref().map(|role| (ROLE, role.as_str()));
+        let member = self.member.as_ref().map(|member| (MEMBER, member.as_str()));
+        role.into_iter().chain(member).collect()
+    }
+
+    /// Whether an event is wanted, as far as its own row tells.
+    fn wants(&self, event: &audit::Model) -> bool {
+        let AuditFilter { actor, role: _, member: _, from, until } = self;
+        actor.as_ref().is_none_or(|actor| event.actor.as_deref() == Some(actor.as_str()))
+            && from.is_none_or(|from| event.at >= from.0)
+            && until.is_none_or(|until| event.at < until.0)
+    }
+}
+
+impl ReadTx {
+    /// The newest events about a subject, which is found by the index of subjects: rows are numbered
+    /// in the order of the events of a tenant. More at a time where few are wanted.
+    async fn events_about(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        (first, others): (&Subject<'_>, &[Subject<'_>]),
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<audit::Model>, StoreError> {
+        let mut end = match before {
+            Some(number) => match self.row_of_event(tenant, number).await? {
+                Some(row) => Some(row),
+                // It was deleted for its age, and all before it.
+                None => return Ok(Vec::new()),
+            },
+            None => None,
+        };
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut found, mut chunk): (Vec<audit::Model>, _) = (Vec::new(), wanted.clamp(1, CHUNK));
+        loop {
+            let mut query = subject(tenant, *first)
+                .apply_if(end, |query, end| query.filter(audit_subject::COLUMN.audit_seq.lt(end)))
+                .order_by_desc(audit_subject::COLUMN.audit_seq)
+                .limit(chunk as u64);
+            for other in others {
+                let row = (audit_subject::Entity, audit_subject::Column::AuditSeq);
+                query = query.filter(also_about(*other, row));
+            }
+            let rows: Vec<i64> = query.into_tuple().all(&self.tx).await?;
+            if let Some(last) = rows.last() {
+                // By nothing else, as another index might be taken then.
+                let events =
+                    audit::Entity::find().filter(audit::COLUMN.seq.is_in(rows.iter().copied()));
+                let mut events = events.all(&self.tx).await?;
+                events.retain(|event| event.tenant_id == tenant.as_str() && filter.wants(event));
+                events.sort_unstable_by_key(|event| std::cmp::Reverse(event.number));
+                found.extend(events);
+                end = Some(*last);
+            }
+            if found.len() >= wanted || rows.len() < chunk {
+                found.truncate(wanted);
+                return Ok(found);
+            }
+            chunk = (2 * chunk).min(CHUNK);
+        }
+    }
+
+    async fn row_of_event(
+        &self,
+        tenant: &TenantId,
+        number: u64,
+    ) -> Result<Option<i64>, StoreError> {
+        let row = audit::Entity::find()
+            .select_only()
+            .column(audit::Column::Seq)
+            .filter(audit::COLUMN.tenant_id.eq(tenant.as_str()))
+            .filter(audit::Column::Number.eq(stored(number)))
+            .into_tuple()
+            .one(&self.tx)
+            .await?;
+        Ok(row)
+    }
+}
+
+/// The rows of the events that are about a role or a member.
+fn subject(tenant: &TenantId, (kind, id): Subject<'_>) -> Select<audit_subject::Entity> {
     audit_subject::Entity::find()
         .select_only()
         .column(audit_subject::Column::AuditSeq)
         .filter(audit_subject::COLUMN.tenant_id.eq(tenant.as_str()))
         .filter(audit_subject::COLUMN.kind.eq(kind))
-        .filter(audit_subject::COLUMN.subject_id.eq(subject))
-        .into_query()
+        .filter(audit_subject::COLUMN.subject_id.eq(id))
+}
+
+/// Whether the event of a row is about this, too.
+fn also_about(
+    (kind, id): Subject<'_>,
+    row: (audit_subject::Entity, audit_subject::Column),
+) -> Expr {
+    let other = Alias::new("other");
+    let of_other = |column: audit_subject::Column| Expr::col((other.clone(), column));
+    let question = Query::select()
+        .column((other.clone(), audit_subject::Column::Kind))
+        .from_as(audit_subject::Entity, other.clone())
+        .and_where(of_other(audit_subject::Column::AuditSeq).equals(row))
+        .and_where(of_other(audit_subject::Column::Kind).eq(kind))
+        .and_where(of_other(audit_subject::Column::SubjectId).eq(id))
+        .take();
+    asked_for_each(question).eq(kind)
 }
 
 fn event(

@@ -1,10 +1,10 @@
 //! Finding those who can be allowed something, a page at a time.
 
 use sea_orm::sea_query::{Alias, Query, SelectStatement, UnionType};
-use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+use sea_orm::{ConnectionTrait as _, EntityTrait, QueryFilter, QuerySelect, QueryTrait};
 
 use super::StoreError;
-use super::entity::{member, member_role, role};
+use super::entity::{member_role, role};
 use super::members::{MemberFilter, belonging, holders};
 use super::read::{CHUNK, ReadTx};
 use crate::domain::candidates::Candidates;
@@ -61,43 +61,35 @@ impl ReadTx {
         if roles.len() + teams.len() > MAX_SOURCES || members.len() > CHUNK {
             return self.members(tenant, &MemberFilter::default(), after, limit).await;
         }
-        let Some(page) = page(tenant, (roles, teams, members), after, limit) else {
-            return Ok(Vec::new());
-        };
-        let rows = page.all(&self.tx).await?;
-        self.completed(tenant, &rows).await
+        // Of those who are named it is not known yet whether they exist.
+        let named = members.iter().filter(|id| after.is_none_or(|after| *id > after)).cloned();
+        let named = self.existing_members(tenant, &named.collect()).await?;
+        let mut ids: Vec<String> = named.iter().map(MemberId::to_string).collect();
+        if let Some(first) = first(tenant, (roles, teams), after, limit) {
+            let statement = self.tx.get_database_backend().build(&first);
+            for row in self.tx.query_all_raw(statement).await? {
+                ids.push(row.try_get("", "member_id")?);
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        self.members_in_order(tenant, &ids).await
     }
 }
 
-/// The statement for the next of those who hold one of the roles, are in one of the teams, or are
-/// named. `None`: there are no such.
-fn page(
+/// The statement for the first ids of those who hold one of the roles or are in one of the teams.
+/// `None`: there are no such.
+fn first(
     tenant: &TenantId,
-    (roles, teams, members): (&[RoleId], &[TeamId], &[MemberId]),
+    (roles, teams): (&[RoleId], &[TeamId]),
     after: Option<&MemberId>,
     limit: u64,
-) -> Option<Select<member::Entity>> {
-    let mut sources: Vec<SelectStatement> = Vec::new();
+) -> Option<SelectStatement> {
     let of_role = |role| holders(tenant, role, after).limit(limit).into_query();
-    sources.extend(roles.iter().map(of_role));
     let of_team = |team| belonging(tenant, team, after).limit(limit).into_query();
-    sources.extend(teams.iter().map(of_team));
-    if !members.is_empty() {
-        let named = member::Entity::find()
-            .select_only()
-            .column_as(member::Column::Id, "member_id")
-            .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member::COLUMN.id.is_in(members.iter().map(MemberId::as_str)))
-            .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
-            .order_by_asc(member::COLUMN.id)
-            .limit(limit);
-        sources.push(named.into_query());
-    }
-    let page = member::Entity::find()
-        .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(member::COLUMN.id.in_subquery(first_of(sources, limit)?))
-        .order_by_asc(member::COLUMN.id);
-    Some(page)
+    let sources = roles.iter().map(of_role).chain(teams.iter().map(of_team));
+    first_of(sources.collect(), limit)
 }
 
 /// The first ids of all sources, each of which gives its own first ones.
@@ -124,17 +116,21 @@ fn first_of(sources: Vec<SelectStatement>, limit: u64) -> Option<SelectStatement
 
 #[cfg(test)]
 pub(super) mod tests {
-    use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+    use sea_orm::{DbBackend, Select, Statement};
 
     use super::*;
     use crate::store::{OpenOptions, SqlStore};
 
     /// How SQLite goes about a statement: what it looks up, and by what of an index.
     pub(in crate::store) async fn plan<E: EntityTrait>(select: Select<E>) -> Vec<String> {
+        plan_of(select.build(DbBackend::Sqlite)).await
+    }
+
+    /// The same of any statement.
+    async fn plan_of(Statement { sql, values, .. }: Statement) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("rolegate.db").display());
         let store = SqlStore::open(&OpenOptions::new(url)).await.unwrap();
-        let Statement { sql, values, .. } = select.build(DbBackend::Sqlite);
         let explain = format!("EXPLAIN QUERY PLAN {sql}");
         let explain = Statement { sql: explain, values, db_backend: DbBackend::Sqlite };
         let steps = store.inner.readers.query_all_raw(explain).await.unwrap();
@@ -151,17 +147,14 @@ pub(super) mod tests {
     #[tokio::test]
     async fn each_source_is_looked_at_from_where_the_page_begins() {
         let (roles, teams) = (["r", "s"].map(RoleId::trusted), ["q"].map(TeamId::trusted));
-        let (members, after) = (["m", "n"].map(MemberId::trusted), MemberId::trusted("l"));
-        let sources = (&roles[..], &teams[..], &members[..]);
-        let page = page(&TenantId::trusted("t"), sources, Some(&after), 9).unwrap();
+        let after = MemberId::trusted("l");
+        let first = first(&TenantId::trusted("t"), (&roles, &teams), Some(&after), 9).unwrap();
         assert_eq!(
-            plan(page).await,
+            plan_of(DbBackend::Sqlite.build(&first)).await,
             [
-                "members (tenant_id=? AND id=?)",
                 "member_roles (tenant_id=? AND role_id=? AND member_id>?)",
                 "member_roles (tenant_id=? AND role_id=? AND member_id>?)",
                 "member_teams (tenant_id=? AND team_id=? AND member_id>?)",
-                "members (tenant_id=? AND id=?)",
             ]
         );
     }

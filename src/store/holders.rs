@@ -1,13 +1,14 @@
 //! What happens to everybody who holds a role, in a few statements however many they are.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait as _, DbBackend, EntityTrait, PaginatorTrait, QueryFilter,
-    QuerySelect, QueryTrait, Select, Statement, sea_query::SelectStatement,
+    ActiveValue::Set, ConnectionTrait as _, DbBackend, DbErr, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryResult, QuerySelect, Statement, Value,
 };
 
 use super::StoreError;
-use super::entity::{member, member_role, member_team};
-use super::members::holders;
+use super::entity::member_role;
+use super::listed::{list, rows_of};
+use super::members::{MEMBERS_BY_ID, holders};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{ACTIVE, count, stored};
 use super::write::WriteTx;
@@ -25,11 +26,42 @@ SELECT roles, count(*) AS members FROM \
 GROUP BY roles";
 const POSTGRES_ROLE_SETS: &str = "\
 SELECT roles, count(*) AS members FROM \
- (SELECT string_agg(r.role_id, chr(31) ORDER BY r.role_id) AS roles FROM member_roles h \
-  JOIN members m ON m.tenant_id = h.tenant_id AND m.id = h.member_id \
-  JOIN member_roles r ON r.tenant_id = h.tenant_id AND r.member_id = h.member_id \
-  WHERE h.tenant_id = $1 AND h.role_id = $2 AND m.status = $3 GROUP BY h.member_id) sets \
+ (SELECT (SELECT string_agg(r.role_id, chr(31) ORDER BY r.role_id) FROM member_roles r \
+   WHERE r.tenant_id = $1 AND r.member_id = h.member_id) AS roles FROM member_roles h \
+  WHERE h.tenant_id = $1 AND h.role_id = $2 AND \
+   (SELECT m.status FROM members m WHERE m.tenant_id = $1 AND m.id = h.member_id) = $3) sets \
 GROUP BY roles";
+
+/// The other roles of each holder. Both databases do it in the order in which it stands.
+const SQLITE_OTHER_ROLES: &str = "\
+SELECT DISTINCT r.role_id FROM member_roles h CROSS JOIN member_roles r \
+WHERE h.tenant_id = $1 AND h.role_id = $2 AND r.tenant_id = $1 AND r.member_id = h.member_id \
+ AND r.role_id <> $2";
+const POSTGRES_OTHER_ROLES: &str = "\
+SELECT DISTINCT r.role_id FROM member_roles h CROSS JOIN LATERAL \
+ (SELECT role_id FROM member_roles WHERE tenant_id = $1 AND member_id = h.member_id \
+  AND role_id <> $2 OFFSET 0) r \
+WHERE h.tenant_id = $1 AND h.role_id = $2";
+
+const HOLDERS: &str =
+    "SELECT h.member_id FROM member_roles h WHERE h.tenant_id = $1 AND h.role_id = $2";
+/// What is asked of each holder who is to be in a team that is not in a list.
+const IN_OTHER_TEAM: &str = "\
+(SELECT t.team_id FROM member_teams t WHERE t.tenant_id = $1 AND t.member_id = h.member_id \
+ AND t.team_id NOT IN ";
+const SQLITE_TEAMS: &str = "(SELECT value FROM json_each($3)) LIMIT 1) IS NOT NULL";
+const POSTGRES_TEAMS: &str = "(SELECT json_array_elements_text($3::json)) LIMIT 1) IS NOT NULL";
+
+/// Goes along the tenant's members once and asks each for the role, by all columns of a key: the other
+/// way round it would be a join.
+const MARK: &str = "\
+UPDATE members SET revision = $3, updated_at = $4 WHERE tenant_id = $1 AND \
+ (SELECT h.role_id FROM member_roles h WHERE h.tenant_id = $1 AND h.role_id = $2 \
+  AND h.member_id = members.id) IS NOT NULL";
+const DROP_DOUBLES: &str = "\
+DELETE FROM member_roles WHERE tenant_id = $1 AND role_id = $2 AND \
+ (SELECT h.role_id FROM member_roles h WHERE h.tenant_id = $1 AND h.role_id = $3 \
+  AND h.member_id = member_roles.member_id) IS NOT NULL";
 
 impl ReadTx {
     /// Which roles the active holders of a role hold, it among them, and how many hold just those. One
@@ -101,17 +133,8 @@ impl ReadTx {
                 .into_tuple()
                 .all(&self.tx)
                 .await?;
-            let changed: Option<String> = member::Entity::find()
-                .select_only()
-                .column(member::Column::Id)
-                .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-                .filter(member::COLUMN.id.is_in(ids.iter().map(String::as_str)))
-                .filter(member::COLUMN.revision.gt(stored(revision)))
-                .limit(1)
-                .into_tuple()
-                .one(&self.tx)
-                .await?;
-            if changed.is_some() {
+            let members = rows_of(&self.tx, MEMBERS_BY_ID, tenant, &ids).await?;
+            if members.iter().any(|member| member.revision > stored(revision)) {
                 return Ok(None);
             }
             all += ids.len() as u64;
@@ -133,22 +156,18 @@ impl ReadTx {
         role: &RoleId,
         outside: Option<&[TeamId]>,
     ) -> Result<Vec<RoleId>, StoreError> {
-        let elsewhere = |teams| in_other_teams(tenant, role, teams).into_query();
-        let roles: Vec<String> = member_role::Entity::find()
-            .select_only()
-            .column(member_role::Column::RoleId)
-            .distinct()
-            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_role::COLUMN.role_id.ne(role.as_str()))
-            .filter(
-                member_role::COLUMN
-                    .member_id
-                    .in_subquery(outside.map_or_else(|| holders_of(tenant, role), elsewhere)),
-            )
-            .into_tuple()
-            .all(&self.tx)
-            .await?;
-        Ok(roles.iter().map(|role| RoleId::trusted(role)).collect())
+        let backend = self.tx.get_database_backend();
+        let postgres = backend == DbBackend::Postgres;
+        let mut sql = if postgres { POSTGRES_OTHER_ROLES } else { SQLITE_OTHER_ROLES }.to_owned();
+        let mut values = vec![tenant.as_str().into(), role.as_str().into()];
+        if let Some(teams) = outside {
+            sql = format!("{sql} AND {}", in_other_team(backend));
+            values.push(teams_of(teams)?);
+        }
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let rows = self.tx.query_all_raw(statement).await?;
+        let role = |row: &QueryResult| Ok(RoleId::trusted(&row.try_get::<String>("", "role_id")?));
+        rows.iter().map(role).collect()
     }
 
     /// Whether a holder of the role, archived or not, is in a team other than these.
@@ -161,10 +180,22 @@ impl ReadTx {
         role: &RoleId,
         teams: &[TeamId],
     ) -> Result<bool, StoreError> {
-        let found: Option<String> =
-            in_other_teams(tenant, role, teams).limit(1).into_tuple().one(&self.tx).await?;
-        Ok(found.is_some())
+        let backend = self.tx.get_database_backend();
+        let sql = format!("{HOLDERS} AND {} LIMIT 1", in_other_team(backend));
+        let values = [tenant.as_str().into(), role.as_str().into(), teams_of(teams)?];
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        Ok(self.tx.query_one_raw(statement).await?.is_some())
     }
+}
+
+fn in_other_team(backend: DbBackend) -> String {
+    let postgres = backend == DbBackend::Postgres;
+    format!("{IN_OTHER_TEAM}{}", if postgres { POSTGRES_TEAMS } else { SQLITE_TEAMS })
+}
+
+fn teams_of(teams: &[TeamId]) -> Result<Value, DbErr> {
+    let teams: Vec<&str> = teams.iter().map(TeamId::as_str).collect();
+    list(&teams)
 }
 
 impl WriteTx {
@@ -186,12 +217,7 @@ impl WriteTx {
         let active = self.count_active_with_role(self.id(), from).await?;
         let all = self.mark_holders(from, now).await?;
         // Whoever has the new role already only loses the old one.
-        member_role::Entity::delete_many()
-            .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(member_role::COLUMN.role_id.eq(from.as_str()))
-            .filter(member_role::COLUMN.member_id.in_subquery(self.holders(to)))
-            .exec(&self.tx)
-            .await?;
+        self.change(DROP_DOUBLES, [from.as_str().into(), to.as_str().into()]).await?;
         member_role::Entity::update_many()
             .set(member_role::ActiveModel { role_id: Set(to.to_string()), ..Default::default() })
             .filter(member_role::COLUMN.tenant_id.eq(self.id().as_str()))
@@ -215,46 +241,21 @@ impl WriteTx {
         Ok(all)
     }
 
-    fn holders(&self, role: &RoleId) -> SelectStatement {
-        holders_of(self.id(), role)
-    }
-
     /// Gives the holders of a role this change's revision.
     async fn mark_holders(&self, role: &RoleId, now: Timestamp) -> Result<u64, StoreError> {
-        let marked = member::Entity::update_many()
-            .set(member::ActiveModel {
-                revision: Set(stored(self.next_revision())),
-                updated_at: Set(now.0),
-                ..Default::default()
-            })
-            .filter(member::COLUMN.tenant_id.eq(self.id().as_str()))
-            .filter(member::COLUMN.id.in_subquery(self.holders(role)))
-            .exec(&self.tx)
-            .await?;
-        Ok(marked.rows_affected)
+        let revision = stored(self.next_revision());
+        self.change(MARK, [role.as_str().into(), revision.into(), now.0.into()]).await
     }
-}
 
-/// The members that hold the role, as a part of a statement.
-fn holders_of(tenant: &TenantId, role: &RoleId) -> SelectStatement {
-    member_role::Entity::find()
-        .select_only()
-        .column(member_role::Column::MemberId)
-        .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(member_role::COLUMN.role_id.eq(role.as_str()))
-        .into_query()
-}
-
-/// The holders of a role who are in a team other than these, once for each.
-fn in_other_teams(
-    tenant: &TenantId,
-    role: &RoleId,
-    teams: &[TeamId],
-) -> Select<member_team::Entity> {
-    member_team::Entity::find()
-        .select_only()
-        .column(member_team::Column::MemberId)
-        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(member_team::COLUMN.team_id.is_not_in(teams.iter().map(TeamId::as_str)))
-        .filter(member_team::COLUMN.member_id.in_subquery(holders_of(tenant, role)))
+    /// Runs a statement about this tenant, and says how many rows it changed.
+    async fn change(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<u64, StoreError> {
+        let values = std::iter::once(self.id().as_str().into()).chain(values);
+        let backend = self.tx.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        Ok(self.tx.execute_raw(statement).await?.rows_affected())
+    }
 }

@@ -3,15 +3,24 @@
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
     ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    Statement,
 };
 
-use super::entity::{audit, change, idempotency, meta, tenant};
+use super::entity::{change, idempotency, meta, tenant};
 use super::open::sqlite::LOCK_TIMEOUT;
 use super::read::CHUNK;
-use super::rows::{DELETED, corrupt, count};
+use super::rows::{DELETED, corrupt, count, stored};
 use super::{ChangePosition, Keyring, SqlStore, StoreError};
 use crate::domain::Timestamp;
 use crate::domain::ids::TenantId;
+
+/// The next tenants whose oldest event is from before a time. Asks each trail for that event: of the
+/// old ones there may be millions, when a retention is set for the first time.
+const OLD_TRAILS: &str = "\
+SELECT h.tenant_id FROM audit_heads h WHERE h.tenant_id > $2 AND \
+ (SELECT a.at FROM audit a WHERE a.tenant_id = h.tenant_id AND a.number IS NOT NULL \
+  ORDER BY a.number LIMIT 1) < $1 \
+ORDER BY h.tenant_id LIMIT $3";
 
 impl SqlStore {
     /// The deleted tenants whose data is due to be purged.
@@ -136,30 +145,41 @@ impl SqlStore {
         ring: &Keyring,
         before: Timestamp,
     ) -> Result<u64, StoreError> {
-        let tenants: Vec<String> = audit::Entity::find()
-            .select_only()
-            .column(audit::Column::TenantId)
-            .distinct()
-            .filter(audit::COLUMN.at.lt(before.0))
-            .into_tuple()
-            .all(&self.inner.readers)
-            .await?;
-        let mut trimmed = 0;
-        for id in &tenants {
-            let tenant = TenantId::trusted(id);
-            loop {
-                // A turn for each piece: those who change the tenant need not wait long.
-                let tx = self.write(&tenant).await?;
-                let keys = &self.inner.audit_keys;
-                let deleted = tx.trim_audit(keys, ring, before, Timestamp::now()).await?;
-                tx.commit_unchanged().await?;
-                trimmed += deleted;
-                if deleted < CHUNK as u64 {
-                    break;
-                }
+        let (mut trimmed, mut last) = (0, String::new());
+        loop {
+            let readers = &self.inner.readers;
+            let backend = readers.get_database_backend();
+            let values = [before.0.into(), last.as_str().into(), stored(CHUNK as u64).into()];
+            let old = Statement::from_sql_and_values(backend, OLD_TRAILS, values);
+            let rows = readers.query_all_raw(old).await?;
+            for row in &rows {
+                last = row.try_get("", "tenant_id")?;
+                trimmed += self.trim_trail(&TenantId::trusted(&last), ring, before).await?;
+            }
+            if rows.len() < CHUNK {
+                return Ok(trimmed);
             }
         }
-        Ok(trimmed)
+    }
+
+    async fn trim_trail(
+        &self,
+        tenant: &TenantId,
+        ring: &Keyring,
+        before: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let mut trimmed = 0;
+        loop {
+            // A turn for each piece: those who change the tenant need not wait long.
+            let tx = self.write(tenant).await?;
+            let keys = &self.inner.audit_keys;
+            let deleted = tx.trim_audit(keys, ring, before, Timestamp::now()).await?;
+            tx.commit_unchanged().await?;
+            trimmed += deleted;
+            if deleted < CHUNK as u64 {
+                return Ok(trimmed);
+            }
+        }
     }
 
     /// Up to which time to delete so that it is about [`CHUNK`] rows: writers take turns, so none

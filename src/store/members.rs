@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sea_orm::sea_query::{Expr, ExprTrait as _, IntoColumnRef, SelectStatement};
-use sea_orm::{
-    EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
-};
-use serde::{Deserialize, Serialize};
+use sea_orm::sea_query::{Expr, ExprTrait as _, IntoColumnRef};
+use sea_orm::{EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 
 use super::StoreError;
 use super::entity::{member, member_role, member_team};
+use super::listed::{By, asked_for_each, rows_of};
 use super::read::{CHUNK, ReadTx};
-use super::rows::{self, ACTIVE, count, status, status_name};
+use super::rows::{self, status_name};
 use crate::domain::ids::{MemberId, RoleId, TeamId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
 
@@ -24,26 +22,6 @@ pub struct MemberFilter {
     pub role: Option<RoleId>,
     /// In this team.
     pub team: Option<TeamId>,
-}
-
-/// How many members hold some role.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoleMembers {
-    /// Active members.
-    pub active: u64,
-    /// Archived members.
-    pub archived: u64,
-}
-
-/// How many members hold a role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleCount {
-    /// A custom or default role.
-    pub role: RoleId,
-    /// Active members.
-    pub active: u64,
-    /// Archived members.
-    pub archived: u64,
 }
 
 impl ReadTx {
@@ -68,13 +46,25 @@ impl ReadTx {
         tenant: &TenantId,
         ids: &[MemberId],
     ) -> Result<Vec<Member>, StoreError> {
+        let ids: Vec<&str> = ids.iter().map(MemberId::as_str).collect();
         let mut members = Vec::with_capacity(ids.len());
         for ids in ids.chunks(CHUNK) {
-            let rows = member::Entity::find()
-                .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-                .filter(member::COLUMN.id.is_in(ids.iter().map(MemberId::as_str)))
-                .all(&self.tx)
-                .await?;
+            let rows = rows_of(&self.tx, MEMBERS_BY_ID, tenant, ids).await?;
+            self.complete(tenant, &rows, &mut members).await?;
+        }
+        Ok(members)
+    }
+
+    /// Those of the members that exist, in the order of their ids.
+    pub(super) async fn members_in_order(
+        &self,
+        tenant: &TenantId,
+        ids: &[String],
+    ) -> Result<Vec<Member>, StoreError> {
+        let mut members = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CHUNK) {
+            let mut rows = rows_of(&self.tx, MEMBERS_BY_ID, tenant, ids).await?;
+            rows.sort_unstable_by(|one, two| one.id.cmp(&two.id));
             self.complete(tenant, &rows, &mut members).await?;
         }
         Ok(members)
@@ -86,17 +76,11 @@ impl ReadTx {
         tenant: &TenantId,
         ids: &BTreeSet<MemberId>,
     ) -> Result<BTreeSet<MemberId>, StoreError> {
+        let ids: Vec<&str> = ids.iter().map(MemberId::as_str).collect();
         let mut existing = BTreeSet::new();
-        for ids in ids.iter().collect::<Vec<_>>().chunks(CHUNK) {
-            let found = member::Entity::find()
-                .select_only()
-                .column(member::Column::Id)
-                .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-                .filter(member::COLUMN.id.is_in(ids.iter().map(|id| id.as_str())))
-                .into_tuple::<String>()
-                .all(&self.tx)
-                .await?;
-            existing.extend(found.iter().map(|id| MemberId::trusted(id)));
+        for ids in ids.chunks(CHUNK) {
+            let found = rows_of(&self.tx, MEMBERS_BY_ID, tenant, ids).await?;
+            existing.extend(found.iter().map(|row| MemberId::trusted(&row.id)));
         }
         Ok(existing)
     }
@@ -113,79 +97,22 @@ impl ReadTx {
         after: Option<&MemberId>,
         limit: u64,
     ) -> Result<Vec<Member>, StoreError> {
-        let rows = page(tenant, filter, after, limit).all(&self.tx).await?;
-        self.completed(tenant, &rows).await
-    }
-
-    /// How many active members hold the role.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn count_active_with_role(
-        &self,
-        tenant: &TenantId,
-        role: &RoleId,
-    ) -> Result<u64, StoreError> {
-        let holders = member_role::Entity::find()
-            .inner_join(member::Entity)
-            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(role.as_str()))
-            .filter(member::COLUMN.status.eq(ACTIVE));
-        Ok(holders.count(&self.tx).await?)
-    }
-
-    /// How many members hold the role.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn role_members(
-        &self,
-        tenant: &TenantId,
-        role: &RoleId,
-    ) -> Result<RoleMembers, StoreError> {
-        let holders = member_role::Entity::find()
-            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-            .filter(member_role::COLUMN.role_id.eq(role.as_str()));
-        let all = holders.count(&self.tx).await?;
-        let active = self.count_active_with_role(tenant, role).await?;
-        Ok(RoleMembers { active, archived: all.saturating_sub(active) })
-    }
-
-    /// How many members hold each role that anybody holds, in the order of the roles' ids.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn member_count_by_role(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<RoleCount>, StoreError> {
-        let rows: Vec<(String, String, i64)> = member_role::Entity::find()
-            .inner_join(member::Entity)
-            .select_only()
-            .column(member_role::Column::RoleId)
-            .column(member::Column::Status)
-            .column_as(member_role::COLUMN.member_id.count(), "members")
-            .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-            .group_by(member_role::Column::RoleId)
-            .group_by(member::Column::Status)
-            .order_by_asc(member_role::COLUMN.role_id)
-            .into_tuple()
-            .all(&self.tx)
-            .await?;
-        let mut counts: Vec<RoleCount> = Vec::new();
-        for (role, member_status, members) in rows {
-            let members = count(members, "member_roles", &role)?;
-            if counts.last().is_none_or(|last| last.role.as_str() != role) {
-                counts.push(RoleCount { role: RoleId::trusted(&role), active: 0, archived: 0 });
+        let MemberFilter { status, role, team } = filter;
+        let ids: Vec<String> = match (role, team) {
+            (Some(role), _) => {
+                let holders = holders_who(tenant, role, filter, after);
+                holders.limit(limit).into_tuple().all(&self.tx).await?
             }
-            if let Some(last) = counts.last_mut() {
-                match status(&member_status, &format!("a member with role {role}"))? {
-                    MemberStatus::Active => last.active = members,
-                    MemberStatus::Archived => last.archived = members,
-                }
+            (None, Some(team)) => {
+                let belonging = belonging_who(tenant, team, filter, after);
+                belonging.limit(limit).into_tuple().all(&self.tx).await?
             }
-        }
-        Ok(counts)
+            (None, None) => {
+                let rows = everybody(tenant, *status, after).limit(limit).all(&self.tx).await?;
+                return self.completed(tenant, &rows).await;
+            }
+        };
+        self.members_in_order(tenant, &ids).await
     }
 
     /// Members with their roles and teams, in the order of their rows.
@@ -211,13 +138,14 @@ impl ReadTx {
         if rows.is_empty() {
             return Ok(());
         }
+        let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let mut roles: HashMap<String, Vec<(i64, RoleId)>> = HashMap::new();
-        for holding in roles_of(tenant, rows).all(&self.tx).await? {
+        for holding in rows_of(&self.tx, ROLES_BY_MEMBER, tenant, &ids).await? {
             let role = (holding.position, RoleId::trusted(&holding.role_id));
             roles.entry(holding.member_id).or_default().push(role);
         }
         let mut teams: HashMap<String, Vec<TeamId>> = HashMap::new();
-        for membership in teams_of(tenant, rows).all(&self.tx).await? {
+        for membership in rows_of(&self.tx, TEAMS_BY_MEMBER, tenant, &ids).await? {
             let of_member = teams.entry(membership.member_id).or_default();
             of_member.push(TeamId::trusted(&membership.team_id));
         }
@@ -233,60 +161,52 @@ impl ReadTx {
     }
 }
 
-/// The statement for a page of members.
-fn page(
+pub(super) const MEMBERS_BY_ID: By<member::Entity> =
+    By { tenant: member::Column::TenantId, key: member::Column::Id };
+/// In no order: asked for one, SQLite may go through the whole tenant by an index that has it.
+pub(super) const ROLES_BY_MEMBER: By<member_role::Entity> =
+    By { tenant: member_role::Column::TenantId, key: member_role::Column::MemberId };
+pub(super) const TEAMS_BY_MEMBER: By<member_team::Entity> =
+    By { tenant: member_team::Column::TenantId, key: member_team::Column::MemberId };
+
+/// Members in the order of their ids, after one of them.
+fn everybody(
     tenant: &TenantId,
+    status: Option<MemberStatus>,
+    after: Option<&MemberId>,
+) -> Select<member::Entity> {
+    member::Entity::find()
+        .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
+        .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
+        .apply_if(status, |query, status| {
+            query.filter(member::COLUMN.status.eq(status_name(status)))
+        })
+        .order_by_asc(member::COLUMN.id)
+}
+
+/// The ids of those who hold a role and whom the filter wants.
+fn holders_who(
+    tenant: &TenantId,
+    role: &RoleId,
     filter: &MemberFilter,
     after: Option<&MemberId>,
-    limit: u64,
-) -> Select<member::Entity> {
-    let MemberFilter { status, role, team } = filter;
-    let all = member::Entity::find()
-        .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-        .order_by_asc(member::COLUMN.id);
-    match (role, team) {
-        (Some(role), _) => {
-            let holders = holders(tenant, role, after).limit(limit);
-            let holder = (member_role::Entity, member_role::Column::MemberId);
-            let holders = holders
-                .apply_if(*status, |query, status| {
-                    query.filter(Expr::exists(of_status(tenant, status, after, holder)))
-                })
-                .apply_if(team.as_ref(), |query, team| {
-                    query.filter(Expr::exists(in_team(tenant, team, after, holder)))
-                });
-            all.filter(member::COLUMN.id.in_subquery(holders.into_query()))
-        }
-        (None, Some(team)) => {
-            let belonging = belonging(tenant, team, after).limit(limit);
-            let one = (member_team::Entity, member_team::Column::MemberId);
-            let belonging = belonging.apply_if(*status, |query, status| {
-                query.filter(Expr::exists(of_status(tenant, status, after, one)))
-            });
-            all.filter(member::COLUMN.id.in_subquery(belonging.into_query()))
-        }
-        (None, None) => all
-            .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
-            .apply_if(*status, |query, status| {
-                query.filter(member::COLUMN.status.eq(status_name(status)))
-            })
-            .limit(limit),
-    }
+) -> Select<member_role::Entity> {
+    let holder = (member_role::Entity, member_role::Column::MemberId);
+    holders(tenant, role, after)
+        .apply_if(filter.status, |query, status| query.filter(has_status(tenant, status, holder)))
+        .apply_if(filter.team.as_ref(), |query, team| query.filter(is_in(tenant, team, holder)))
 }
 
-/// What these members hold, in no order: asked for one, SQLite may go through the whole tenant by an
-/// index that has it.
-fn roles_of(tenant: &TenantId, members: &[member::Model]) -> Select<member_role::Entity> {
-    member_role::Entity::find()
-        .filter(member_role::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(member_role::COLUMN.member_id.is_in(members.iter().map(|row| row.id.as_str())))
-}
-
-/// Which teams they are in, in no order.
-fn teams_of(tenant: &TenantId, members: &[member::Model]) -> Select<member_team::Entity> {
-    member_team::Entity::find()
-        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(member_team::COLUMN.member_id.is_in(members.iter().map(|row| row.id.as_str())))
+/// The ids of those who are in a team and whom the filter wants, whatever roles they hold.
+fn belonging_who(
+    tenant: &TenantId,
+    team: &TeamId,
+    filter: &MemberFilter,
+    after: Option<&MemberId>,
+) -> Select<member_team::Entity> {
+    let one = (member_team::Entity, member_team::Column::MemberId);
+    belonging(tenant, team, after)
+        .apply_if(filter.status, |query, status| query.filter(has_status(tenant, status, one)))
 }
 
 /// The ids of those who hold a role, in their order, after one of them.
@@ -319,39 +239,30 @@ pub(super) fn belonging(
         .order_by_asc(member_team::COLUMN.member_id)
 }
 
-/// The member of an outer statement, if it is of this status. Where this is asked of each member that
-/// an index leads to, SQLite looks it up; a list of all members of the status it would make first.
-/// PostgreSQL may go along both, so both begin after the same member.
-fn of_status<C: IntoColumnRef>(
-    tenant: &TenantId,
-    status: MemberStatus,
-    after: Option<&MemberId>,
-    outer: C,
-) -> SelectStatement {
-    member::Entity::find()
+/// Whether the member of a row is of this status.
+fn has_status<C: IntoColumnRef>(tenant: &TenantId, status: MemberStatus, row: C) -> Expr {
+    let question = member::Entity::find()
         .select_only()
-        .column(member::Column::Id)
+        .column(member::Column::Status)
         .filter(member::COLUMN.tenant_id.eq(tenant.as_str()))
-        .filter(Expr::col((member::Entity, member::Column::Id)).equals(outer))
-        .filter(member::COLUMN.status.eq(status_name(status)))
-        .apply_if(after, |query, id| query.filter(member::COLUMN.id.gt(id.as_str())))
-        .into_query()
+        .filter(Expr::col((member::Entity, member::Column::Id)).equals(row));
+    asked_for_each(question.into_query()).eq(status_name(status))
 }
 
-/// The same, if it is in this team.
-fn in_team<C: IntoColumnRef>(
-    tenant: &TenantId,
-    team: &TeamId,
-    after: Option<&MemberId>,
-    outer: C,
-) -> SelectStatement {
-    belonging(tenant, team, after)
-        .filter(Expr::col((member_team::Entity, member_team::Column::MemberId)).equals(outer))
-        .into_query()
+/// Whether the member of a row is in this team.
+fn is_in<C: IntoColumnRef>(tenant: &TenantId, team: &TeamId, row: C) -> Expr {
+    let question = member_team::Entity::find()
+        .select_only()
+        .column(member_team::Column::TeamId)
+        .filter(member_team::COLUMN.tenant_id.eq(tenant.as_str()))
+        .filter(member_team::COLUMN.team_id.eq(team.as_str()))
+        .filter(Expr::col((member_team::Entity, member_team::Column::MemberId)).equals(row));
+    asked_for_each(question.into_query()).eq(team.as_str())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::listed::listed;
     use super::*;
     use crate::store::candidates::tests::plan;
 
@@ -359,19 +270,13 @@ mod tests {
     async fn what_members_hold_is_looked_up_for_each() {
         let tenant = TenantId::trusted("t");
         for count in [1, 2, 100, CHUNK] {
-            let row = |n| member::Model {
-                tenant_id: "t".to_owned(),
-                id: format!("m{n}"),
-                status: ACTIVE.to_owned(),
-                revision: 1,
-                created_at: 1,
-                updated_at: 1,
-            };
-            let rows: Vec<member::Model> = (0..count).map(row).collect();
-            let roles = plan(roles_of(&tenant, &rows)).await;
+            let ids: Vec<String> = (0..count).map(|n| format!("m{n}")).collect();
+            let roles = plan(listed(ROLES_BY_MEMBER, &tenant, &ids)).await;
             assert_eq!(roles, ["member_roles (tenant_id=? AND member_id=?)"], "of {count}");
-            let teams = plan(teams_of(&tenant, &rows)).await;
+            let teams = plan(listed(TEAMS_BY_MEMBER, &tenant, &ids)).await;
             assert_eq!(teams, ["member_teams (tenant_id=? AND member_id=?)"], "of {count}");
+            let members = plan(listed(MEMBERS_BY_ID, &tenant, &ids)).await;
+            assert_eq!(members, ["members (tenant_id=? AND id=?)"], "of {count}");
         }
     }
 
@@ -380,18 +285,30 @@ mod tests {
         let tenant = TenantId::trusted("t");
         let (role, team) = (RoleId::trusted("r"), TeamId::trusted("q"));
         let after = MemberId::trusted("m");
-        for (role, team, expected) in [
-            (Some(&role), None, "member_roles (tenant_id=? AND role_id=? AND member_id>?)"),
-            (None, Some(&team), "member_teams (tenant_id=? AND team_id=? AND member_id>?)"),
-            (Some(&role), Some(&team), "member_roles (tenant_id=? AND role_id=? AND member_id>?)"),
-            (None, None, "members (tenant_id=? AND id>?)"),
-        ] {
-            for status in [None, Some(MemberStatus::Active)] {
-                let filter = MemberFilter { status, role: role.cloned(), team: team.cloned() };
-                let plan = plan(page(&tenant, &filter, Some(&after), 9)).await;
-                assert!(plan.iter().any(|step| step == expected), "{filter:?}: {plan:#?}");
-                let whole = "(tenant_id=?)";
-                assert!(!plan.iter().any(|step| step.ends_with(whole)), "{filter:?}: {plan:#?}");
+        for status in [None, Some(MemberStatus::Active)] {
+            let everybody = plan(everybody(&tenant, status, Some(&after)).limit(9)).await;
+            assert_eq!(everybody, ["members (tenant_id=? AND id>?)"]);
+            let filter = MemberFilter { status, role: None, team: None };
+            let belonging = belonging_who(&tenant, &team, &filter, Some(&after)).limit(9);
+            let of_status = "members (tenant_id=? AND id=?)";
+            let of_status = status.map(|_| of_status.to_owned());
+            let mut steps =
+                vec!["member_teams (tenant_id=? AND team_id=? AND member_id>?)".to_owned()];
+            steps.extend(of_status.clone());
+            assert_eq!(plan(belonging).await, steps);
+            for team in [None, Some(&team)] {
+                let filter = MemberFilter { status, role: None, team: team.cloned() };
+                let holders = holders_who(&tenant, &role, &filter, Some(&after)).limit(9);
+                let mut steps =
+                    vec!["member_roles (tenant_id=? AND role_id=? AND member_id>?)".to_owned()];
+                steps.extend(of_status.clone());
+                let in_team = "member_teams (tenant_id=? AND team_id=? AND member_id=?)";
+                let in_team_by_key = "member_teams (tenant_id=? AND member_id=? AND team_id=?)";
+                let found = plan(holders).await;
+                let (first, probes) = found.split_at(steps.len());
+                assert_eq!(first, steps);
+                assert_eq!(probes.len(), usize::from(team.is_some()), "{found:?}");
+                assert!(probes.iter().all(|probe| [in_team, in_team_by_key].contains(&&**probe)));
             }
         }
     }

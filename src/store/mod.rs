@@ -20,12 +20,14 @@ mod follow;
 mod history;
 mod holders;
 mod housekeeping;
+mod listed;
 mod members;
 mod open;
 mod reach;
 mod read;
 mod renewal;
 mod requests;
+mod role_counts;
 mod rows;
 mod source;
 mod sql;
@@ -48,10 +50,11 @@ pub use follow::{
     BadPosition, ChangePosition, FollowCursor, Followed, OrderedChanges, SequencedChange,
 };
 pub use history::{Epoch, EpochCounts, History, NewEpoch, Unfit};
-pub use members::{MemberFilter, RoleCount, RoleMembers};
+pub use members::MemberFilter;
 pub use open::{DatabaseIdentity, OpenOptions};
 pub use read::ReadTx;
 pub use requests::{Remembered, RequestKey, Response};
+pub use role_counts::{RoleCount, RoleMembers};
 pub use source::{Seen, compiled_roles, subject};
 pub use sql::SqlStore;
 pub use wake::Wakeups;

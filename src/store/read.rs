@@ -76,18 +76,18 @@ impl ReadTx {
         ids: &[&TenantId],
         include_deleted: bool,
     ) -> Result<Vec<Tenant>, StoreError> {
-        let wanted = if include_deleted {
-            tenant::COLUMN.state.ne(PURGED)
-        } else {
-            tenant::COLUMN.state.eq(ACTIVE)
-        };
+        // Not by the state, whose index might be taken instead.
         let rows = tenant::Entity::find()
-            .filter(wanted)
             .filter(tenant::COLUMN.id.is_in(ids.iter().map(|id| id.as_str())))
             .order_by_asc(tenant::COLUMN.id)
             .all(&self.tx)
             .await?;
-        rows.into_iter().map(Tenant::try_from).collect()
+        let wanted = |row: &tenant::Model| match row.state.as_str() {
+            ACTIVE => true,
+            PURGED => false,
+            _ => include_deleted,
+        };
+        rows.into_iter().filter(wanted).map(Tenant::try_from).collect()
     }
 
     /// A custom role.

@@ -12,6 +12,8 @@ use sea_orm::{
 
 use super::chain::{AuditKeys, Chain, Erasures};
 use super::entity::{change, idempotency, member, member_role, member_team, role, tenant};
+use super::listed::delete_rows_of;
+use super::members::{MEMBERS_BY_ID, ROLES_BY_MEMBER, TEAMS_BY_MEMBER};
 use super::read::{CHUNK, ReadTx};
 use super::rows::{
     corrupt, member_role_rows, member_row, member_team_rows, role_row, stored, tenant_row, to_json,
@@ -150,17 +152,9 @@ impl WriteTx {
 
     /// Replaces the roles and teams of at most [`CHUNK`] members.
     async fn put_roles_and_teams(&self, members: &[Member]) -> Result<(), StoreError> {
-        let ids = || members.iter().map(|member| member.id.as_str());
-        member_role::Entity::delete_many()
-            .filter(member_role::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_role::COLUMN.member_id.is_in(ids()))
-            .exec(&self.tx)
-            .await?;
-        member_team::Entity::delete_many()
-            .filter(member_team::COLUMN.tenant_id.eq(self.id.as_str()))
-            .filter(member_team::COLUMN.member_id.is_in(ids()))
-            .exec(&self.tx)
-            .await?;
+        let ids: Vec<&str> = members.iter().map(|member| member.id.as_str()).collect();
+        delete_rows_of(&self.tx, ROLES_BY_MEMBER, &self.id, &ids).await?;
+        delete_rows_of(&self.tx, TEAMS_BY_MEMBER, &self.id, &ids).await?;
         let roles: Vec<_> =
             members.iter().flat_map(|member| member_role_rows(&self.id, member)).collect();
         for rows in roles.chunks(CHUNK) {
@@ -181,14 +175,10 @@ impl WriteTx {
     /// # Errors
     /// [`StoreError`]
     pub async fn delete_members(&self, ids: &[MemberId]) -> Result<u64, StoreError> {
+        let ids: Vec<&str> = ids.iter().map(MemberId::as_str).collect();
         let mut deleted = 0;
         for ids in ids.chunks(CHUNK) {
-            deleted += member::Entity::delete_many()
-                .filter(member::COLUMN.tenant_id.eq(self.id.as_str()))
-                .filter(member::COLUMN.id.is_in(ids.iter().map(MemberId::as_str)))
-                .exec(&self.tx)
-                .await?
-                .rows_affected;
+            deleted += delete_rows_of(&self.tx, MEMBERS_BY_ID, &self.id, ids).await?;
         }
         Ok(deleted)
     }

@@ -53,7 +53,7 @@ pub struct RoleDetails {
     pub created_at: Option<Timestamp>,
     /// None for default roles.
     pub updated_at: Option<Timestamp>,
-    /// Who holds it.
+    /// Who holds it; nobody where that was not counted.
     pub members: RoleMembers,
     /// What a deletion wants to be sent back.
     pub confirmation: Option<String>,
@@ -133,7 +133,8 @@ impl Roles {
         }
     }
 
-    /// Default roles in the catalog's order, then custom ones in the order of their making.
+    /// Default roles in the catalog's order, then custom ones in the order of their making; with how
+    /// many members hold each role of the page if that is wanted.
     ///
     /// # Errors
     /// No such tenant, a bad page, or the store fails.
@@ -142,19 +143,12 @@ impl Roles {
         tenant: &TenantId,
         page: &PageRequest,
         language: &str,
+        counted: bool,
     ) -> Result<RoleList, ServiceError> {
         let pager = Pager::new(&self.seal, "ListRoles", &[tenant.as_str()]);
         let (size, cursor) = pager.read(page)?;
         let tx = self.store.read().await?;
         let (record, catalog) = in_use(&self.store, &tx, tenant).await?;
-        let counts = tx.member_count_by_role(tenant).await?;
-        let count = |role: &RoleId| {
-            let found = counts.iter().find(|count| count.role == *role);
-            found
-                .map(|count| RoleMembers { active: count.active, archived: count.archived })
-                .unwrap_or_default()
-        };
-
         // The cursor is the last role shown: a default one's place is known from the catalog, and
         // any other is a custom one.
         let place = cursor.as_ref().map(|last| {
@@ -172,16 +166,25 @@ impl Roles {
             .iter()
             .skip(defaults_from)
             .take(size + 1)
-            .map(|role| show_default(&catalog, role, count(&role.id), language))
+            .map(|role| show_default(&catalog, role, RoleMembers::default(), language))
             .collect();
         if items.len() <= size {
             let wanted = size + 1 - items.len();
             for role in tx.roles(tenant, customs_after.as_ref(), wanted as u64).await? {
-                items.push(show_custom(&catalog, &role, count(&role.id)));
+                items.push(show_custom(&catalog, &role, RoleMembers::default()));
             }
         }
         let more = items.len() > size;
         items.truncate(size);
+        if counted {
+            let shown: Vec<RoleId> = items.iter().map(|role| role.id.clone()).collect();
+            for count in tx.members_by_role(tenant, &shown).await? {
+                let role = items.iter_mut().find(|role| role.id == count.role);
+                if let Some(role) = role {
+                    role.members = count.members;
+                }
+            }
+        }
         let last = items.last().filter(|_| more);
         let next_token = last.map(|role| pager.token(role.id.as_str())).unwrap_or_default();
         Ok(RoleList {

@@ -293,6 +293,14 @@ impl Session<'_> {
                 "idle_in_transaction_session_timeout",
                 milliseconds(self.options.idle_in_transaction_timeout),
             ),
+            // Each statement has an index to go along. A plan that reads a whole table, because that is
+            // small, is kept until the table is analyzed, however large an import makes it before.
+            ("enable_seqscan", "off".to_owned()),
+            // Nor one that finds all rows of a tenant and sorts them for the first few, where the
+            // server knows nothing of the table.
+            ("enable_bitmapscan", "off".to_owned()),
+            // Where there is no other way, the cost of that counts as so high that it would be compiled.
+            ("jit", "off".to_owned()),
             // So that the server notices when the machine of a program is gone.
             ("tcp_keepalives_idle", "30".to_owned()),
             ("tcp_keepalives_interval", "10".to_owned()),

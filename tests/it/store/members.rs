@@ -40,7 +40,8 @@ pub(super) async fn are_read_back_changed_and_deleted(store: &SqlStore) {
     commit(tx).await;
     assert_eq!(find(store, "acme", "kim").await, None);
     let tx = store.read().await.unwrap();
-    assert_eq!(tx.member_count_by_role(&tenant).await.unwrap(), []);
+    let holders = tx.role_members(&tenant, &role_id("a-role")).await.unwrap();
+    assert_eq!(holders, RoleMembers::default());
     drop(tx);
 
     // Whoever comes back under the same id starts with nothing.
@@ -160,11 +161,15 @@ pub(super) async fn are_counted_by_role(store: &SqlStore) {
     .await;
     make_members(store, "other", &[member("a", &["r1"], &[])]).await;
     let tx = store.read().await.unwrap();
-    let counted = |role, active, archived| RoleCount { role: role_id(role), active, archived };
+    let counted = |role, active, archived| RoleCount {
+        role: role_id(role),
+        members: RoleMembers { active, archived },
+    };
     assert_eq!(
-        tx.member_count_by_role(&tenant).await.unwrap(),
-        [counted("r1", 2, 1), counted("r2", 1, 0), counted("r3", 0, 1)]
+        tx.members_by_role(&tenant, &role_ids(&["r3", "r1", "r4", "r2"])).await.unwrap(),
+        [counted("r3", 0, 1), counted("r1", 2, 1), counted("r4", 0, 0), counted("r2", 1, 0)]
     );
+    assert_eq!(tx.members_by_role(&tenant, &[]).await.unwrap(), []);
     for (role, active) in [("r1", 2), ("r2", 1), ("r3", 0), ("r4", 0)] {
         assert_eq!(tx.count_active_with_role(&tenant, &role_id(role)).await.unwrap(), active);
     }
