@@ -185,7 +185,7 @@ fn load(fleet: &Fleet, stop: &Arc<AtomicBool>) -> tokio::task::JoinSet<usize> {
         load.spawn(async move {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
-                live(&clients, &format!("load-{number}-{rounds}")).await;
+                Box::pin(live(&clients, &format!("load-{number}-{rounds}"))).await;
                 rounds += 1;
             }
             rounds
@@ -221,7 +221,7 @@ async fn columns_are_added_under_running_replicas() {
         follows(two, one, !may).await;
         may = !may;
         for (replica, clients) in fleet.clients.iter().enumerate() {
-            live(clients, &format!("after-{number}-{replica}")).await;
+            Box::pin(live(clients, &format!("after-{number}-{replica}"))).await;
         }
     }
     stop.store(true, Ordering::Relaxed);
@@ -238,7 +238,7 @@ async fn columns_are_added_under_running_replicas() {
     let again = Server::start(fleet.directory(), &["--database-url", &url]);
     assert!(again.log().contains("the schema is newer than this program"), "{}", again.log());
     let clients = Clients::connect(&again).await;
-    live(&clients, "under-a-newer-schema").await;
+    Box::pin(live(&clients, "under-a-newer-schema")).await;
     follows(&clients, two, !may).await;
     follows(two, &clients, may).await;
 }
