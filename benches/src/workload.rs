@@ -206,7 +206,7 @@ fn resource(tenant: usize, member: usize, random: &mut Random) -> (pb::Resource,
     let in_team = random.below(2) == 0;
     let assignee = if mine { member } else { member + 1 };
     let team_number = if in_team { member } else { member + 1 };
-    let list = |id| Some(vec![id].into());
+    let list = |id: String| Some(pb::IdList::from(vec![id]));
     let resource = pb::Resource {
         assignees: list(self::member(tenant, assignee)),
         teams: list(team(tenant, team_number)),

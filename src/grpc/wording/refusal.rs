@@ -263,7 +263,7 @@ fn catalog_widens_access(roles: &[String]) -> Said {
     let gaining: Vec<String> = roles.iter().map(who).collect();
     let message = format!(
         "With that version more would be allowed to {}. Look at the changes with validate_only, and \
-         set accept_widening if they are wanted.",
+         set accept_widening with that catalog_version if they are wanted.",
         all_of(&gaining)
     );
     Said::new(ErrorReason::CatalogWidensAccess, message).with("roles", listed(roles))
