@@ -78,7 +78,7 @@ fn is_installed() -> bool {
     found("initdb") && found("pg_ctl") && found("postgres")
 }
 
-fn skipped() {
+pub(crate) fn skipped() {
     let required = std::env::var("ROLEGATE_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
     assert!(!required, "initdb, pg_ctl and postgres are not on the PATH");
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -263,6 +263,34 @@ impl Cluster {
             });
             work.join().unwrap();
         });
+    }
+
+    /// What the server has logged since it was made.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Whether one of the libraries that come with the server, often in a package of their own, is
+    /// there.
+    pub(crate) fn has_library(&self, name: &str) -> bool {
+        let found = Command::new("pg_config").arg("--pkglibdir").output();
+        let directory = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let beside = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .filter(|directory| directory.join("postgres").exists())
+            .map(|directory| directory.join("../lib"))
+            .collect::<Vec<_>>();
+        let told = directory.ok().map(|text| PathBuf::from(text.trim()));
+        let mut places = told.into_iter().chain(beside);
+        places.any(|place| place.join(format!("{name}.so")).exists())
+    }
+
+    /// How many connections a user has.
+    pub(crate) async fn sessions_of(&self, user: &str) -> i64 {
+        let mut admin = self.admin("postgres").await;
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+        let count = sqlx::query_scalar(sql).bind(user).fetch_one(&mut admin).await.unwrap();
+        admin.close().await.unwrap();
+        count
     }
 
     /// Stops it the way an operator does: what is under way is cut off.

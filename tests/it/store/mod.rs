@@ -13,6 +13,7 @@ mod following;
 mod members;
 mod opening;
 mod outages;
+mod plans;
 mod pooler;
 mod renewing;
 mod requests;
