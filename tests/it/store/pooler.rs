@@ -38,8 +38,8 @@ impl Drop for Resetting {
 }
 
 impl Resetting {
-    /// The statement is what resets.
-    async fn start(server: u16, statement: &'static str) -> Resetting {
+    /// The statement is what resets, once a connection has rested so many times.
+    async fn start(server: u16, statement: &'static str, rests: usize) -> Resetting {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let resets = Arc::new(AtomicBool::new(false));
@@ -48,7 +48,7 @@ impl Resetting {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                connections.spawn(relay(client, server, Arc::clone(&told), statement));
+                connections.spawn(relay(client, server, Arc::clone(&told), (statement, rests)));
             }
         });
         Resetting { port, resets, task }
@@ -59,7 +59,12 @@ impl Resetting {
     }
 }
 
-async fn relay(client: TcpStream, server: u16, resets: Arc<AtomicBool>, statement: &str) {
+async fn relay(
+    client: TcpStream,
+    server: u16,
+    resets: Arc<AtomicBool>,
+    (statement, mut rests): (&str, usize),
+) {
     let upstream = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
     client.set_nodelay(true).unwrap();
     upstream.set_nodelay(true).unwrap();
@@ -78,7 +83,10 @@ async fn relay(client: TcpStream, server: u16, resets: Arc<AtomicBool>, statemen
     };
     let down = async {
         while let Some(message) = next(&mut from_server).await {
-            if message[..] == *b"Z\0\0\0\x05I" && resets.load(Ordering::SeqCst) {
+            let rested = message[..] == *b"Z\0\0\0\x05I";
+            if rested && rests > 0 {
+                rests -= 1;
+            } else if rested && resets.load(Ordering::SeqCst) {
                 let length = u32::try_from(statement.len() + 5).unwrap().to_be_bytes();
                 let reset = [b"Q", &length[..], statement.as_bytes(), b"\0"].concat();
                 to_server.lock().await.write_all(&reset).await.unwrap();
@@ -164,7 +172,8 @@ async fn what_a_pooler_drops_or_resets_changes_no_answer() {
     // Not all, or the session would not pass for its own any more.
     let reset = "RESET default_transaction_isolation; RESET default_transaction_read_only; \
                  RESET synchronous_commit";
-    let pooler = Resetting::start(cluster.port(), reset).await;
+    // And not before a session is established, which takes three answers.
+    let pooler = Resetting::start(cluster.port(), reset, 3).await;
     let options = OpenOptions {
         migrate: false,
         statement_timeout: Duration::from_millis(700),
@@ -190,12 +199,7 @@ async fn what_a_pooler_drops_or_resets_changes_no_answer() {
     let alter = format!("ALTER ROLE rolegate IN DATABASE {database} SET {repeatable}");
     cluster.sql("postgres", &alter);
     // New connections, with another default to be reset to.
-    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-               WHERE usename = 'rolegate' AND datname = current_database()";
-    admin.execute(sql).await.unwrap();
-    pooler.resets.store(false, Ordering::SeqCst);
     let store = SqlStore::open(&options).await.unwrap();
-    pooler.reset_from_now_on();
     // A writer that waits for its turn must see what the one before it did.
     run(&mut admin, "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('acme', 0))").await;
     let waiting = tokio::spawn({
@@ -244,7 +248,7 @@ fn shared_sessions(opened: Result<SqlStore, OpenError>) {
 async fn a_pooler_that_resets_or_shares_sessions_is_named() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.create_database();
-    let pooler = Resetting::start(cluster.port(), "RESET ALL").await;
+    let pooler = Resetting::start(cluster.port(), "RESET ALL", 0).await;
     pooler.reset_from_now_on();
     shared_sessions(
         SqlStore::open(&postgres_options(&Cluster::url_at(pooler.port, &database))).await,
@@ -303,8 +307,8 @@ impl PgBouncer {
             log.display(),
         );
         fs::write(&file, text).unwrap();
-        // It does not run as root; tests may have to.
         let mut command = Command::new(&program);
+        // It does not stay root; tests may have to be.
         if postgres::is_root() {
             let nobody = postgres::NOBODY;
             for path in [directory.path(), &users, &file] {
@@ -312,9 +316,7 @@ impl PgBouncer {
             }
             let open = fs::Permissions::from_mode(0o755);
             fs::set_permissions(directory.path(), open).unwrap();
-            let id = nobody.to_string();
-            command = Command::new("setpriv");
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).arg(&program);
+            command.args(["-u", "nobody"]);
         }
         let child = command
             .arg(&file)
