@@ -118,7 +118,7 @@ async fn open(
     older: &OlderKeys,
     purpose: Purpose,
 ) -> Result<Opened, Failure> {
-    let mut options = OpenOptions { migrate: false, ..database.options()? };
+    let mut options = OpenOptions { migrate: false, wait: Duration::ZERO, ..database.options()? };
     let given = match &options.audit_key {
         AuditKeyChoice::Given(key) => Some(key.clone()),
         _ => None,

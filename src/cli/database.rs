@@ -10,6 +10,8 @@ use rolegate::store::{AuditKey, AuditKeyChoice, OpenOptions};
 use super::Failure;
 
 const URL: &str = "ROLEGATE_DATABASE_URL";
+/// How long one attempt to reach a server may take at the start.
+const ONE_ATTEMPT: Duration = Duration::from_secs(5);
 const PASSWORD: &str = "ROLEGATE_DATABASE_PASSWORD";
 
 /// Which database.
@@ -27,7 +29,8 @@ pub(super) struct DatabaseArgs {
     // Clap shows what is in the environment, where this may hold a password, so it does not read it.
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// A file with PostgreSQL's password. A line break at its end does not count.
+    /// A file with PostgreSQL's password, read again every second, so that another one counts for
+    /// connections made from then on. A line break at its end does not count.
     #[arg(long, env = "ROLEGATE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
     /// How many connections to use: on PostgreSQL half to read and half to write, and up to three
@@ -37,9 +40,9 @@ pub(super) struct DatabaseArgs {
     /// How long to wait for a free connection, in milliseconds.
     #[arg(long, env = "ROLEGATE_DATABASE_ACQUIRE_TIMEOUT_MS", value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
     database_acquire_timeout_ms: u64,
-    /// PostgreSQL: how long reaching the server may take at the start, in milliseconds. Later it
-    /// counts as waiting for a connection.
-    #[arg(long, env = "ROLEGATE_DATABASE_CONNECT_TIMEOUT_MS", value_name = "MS", default_value_t = 5000, value_parser = milliseconds())]
+    /// PostgreSQL: how long to wait at the start for a server that is not there yet, or has no
+    /// connection left, in milliseconds. Later it counts as waiting for a connection.
+    #[arg(long, env = "ROLEGATE_DATABASE_CONNECT_TIMEOUT_MS", value_name = "MS", default_value_t = 60_000, value_parser = milliseconds())]
     database_connect_timeout_ms: u64,
     /// PostgreSQL: how long one statement may take, in milliseconds.
     #[arg(long, env = "ROLEGATE_DATABASE_STATEMENT_TIMEOUT_MS", value_name = "MS", default_value_t = 10_000, value_parser = milliseconds())]
@@ -83,28 +86,28 @@ impl DatabaseArgs {
             Some(url) => url,
             None => environment(URL)?.unwrap_or_else(|| "sqlite:rolegate.db".to_owned()),
         };
-        let password = match (self.database_password_file, environment(PASSWORD)?) {
-            (Some(_), Some(_)) => {
-                return Err(format!(
-                    "there are two passwords, in {PASSWORD} and in --database-password-file: leave \
-                     one of them out"
-                )
-                .into());
-            }
-            (Some(file), None) => {
-                let read = std::fs::read_to_string(&file).map_err(|error| {
-                    format!("the password file {} cannot be read: {error}", file.display())
-                })?;
-                Some(read.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            (None, password) => password,
-        };
+        let (password_file, password) = (self.database_password_file, environment(PASSWORD)?);
+        if password_file.is_some() && password.is_some() {
+            return Err(format!(
+                "there are two passwords, in {PASSWORD} and in --database-password-file: leave one \
+                 of them out"
+            )
+            .into());
+        }
+        if let Some(file) = &password_file {
+            std::fs::metadata(file).map_err(|error| {
+                format!("the password file {} cannot be read: {error}", file.display())
+            })?;
+        }
+        let wait = milliseconds(self.database_connect_timeout_ms);
         let options = OpenOptions {
             audit_key,
             password,
+            password_file,
             connections: self.database_connections,
             acquire_timeout: milliseconds(self.database_acquire_timeout_ms),
-            connect_timeout: milliseconds(self.database_connect_timeout_ms),
+            connect_timeout: wait.min(ONE_ATTEMPT),
+            wait,
             statement_timeout: milliseconds(self.database_statement_timeout_ms),
             lock_timeout: milliseconds(self.database_lock_timeout_ms),
             idle_in_transaction_timeout: milliseconds(self.database_idle_transaction_timeout_ms),
@@ -113,7 +116,9 @@ impl DatabaseArgs {
         if from_flag {
             refuse_password_in_flag(&options)?;
         }
-        if options.has_password_in_url() && options.password.is_some() {
+        if options.has_password_in_url()
+            && (options.password.is_some() || options.password_file.is_some())
+        {
             return Err(
                 format!("there are two passwords, one of them in {URL}: take one out").into()
             );

@@ -80,6 +80,10 @@ impl TlsArgs {
 pub(super) struct ServeArgs {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Bring the database's schema up to date first, as `rolegate migrate` does: for platforms that
+    /// run one command. Several that do so take turns. On SQLite it is always done.
+    #[arg(long, env = "ROLEGATE_MIGRATE")]
+    migrate: bool,
     /// Where to listen for gRPC.
     #[arg(long, env = "ROLEGATE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
     grpc_addr: SocketAddr,
@@ -168,7 +172,8 @@ pub(super) struct ServeArgs {
 
 /// Serves until a signal comes.
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let database = args.database.options()?;
+    let mut database = args.database.options()?;
+    database.migrate |= args.migrate;
     let mut catalogs = Vec::new();
     for path in &args.catalogs {
         catalogs.push(read_catalog(path)?);

@@ -22,6 +22,8 @@ pub mod role;
 pub mod tenant;
 #[cfg(test)]
 mod tests;
+/// How often the same line may be logged.
+pub mod throttle;
 mod time;
 
 pub use time::Timestamp;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::pb::ErrorReason;
 use super::wording::{self, CHOICES, MISSING, Said, field, name, precondition_subject};
 use crate::domain::refusal::{Refusal, Violation};
+use crate::domain::throttle::Throttle;
 use crate::service::ServiceError;
 use crate::service::allowance::RateExceeded;
 use crate::service::watch::{EndCause, RightsLost, WatchEnd};
@@ -120,7 +121,14 @@ impl From<ServiceError> for Status {
         match error {
             ServiceError::Refused(refusal) => refusal.into(),
             ServiceError::Store(StoreError::Unavailable(detail)) => {
-                tracing::warn!(detail, "the database is not available");
+                static REFUSED: Throttle = Throttle::each_second();
+                if let Some(more) = REFUSED.admit() {
+                    tracing::warn!(
+                        detail,
+                        more,
+                        "a call was refused: the database is not available"
+                    );
+                }
                 of(Said::new(
                     ErrorReason::DatabaseUnavailable,
                     "The database does not answer, so this call has no answer. Try again in a second. A \
@@ -274,7 +282,11 @@ impl Distinct {
 /// A fault of ours: the log has the details, the client an id to find them by.
 pub(crate) fn internal(detail: &str) -> Status {
     let request = Uuid::new_v4();
-    tracing::error!(%request, detail, "internal fault");
+    // Each can be asked for by its id; a client that repeats one for ever must not fill the disk.
+    static FAULTS: Throttle = Throttle::new(20, Duration::from_secs(1));
+    if let Some(more) = FAULTS.admit() {
+        tracing::error!(%request, detail, more, "internal fault");
+    }
     let message = format!(
         "A fault of the service; nothing is wrong with the request. Its log has the details under \
          {request}."

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Metrics, Version};
+use crate::domain::throttle::Throttle;
 use crate::service::readiness::Readiness;
 
 /// How many connections are served at a time; more wait to be accepted.
@@ -98,7 +99,11 @@ impl Admin {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                    static REFUSED: Throttle = Throttle::each_second();
+                    if let Some(more) = REFUSED.admit() {
+                        let said = "a connection to the admin port could not be accepted";
+                        tracing::warn!(%error, more, "{said}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

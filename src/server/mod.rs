@@ -17,6 +17,7 @@ mod strangers;
 mod tls;
 mod warming;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,7 +162,17 @@ pub async fn run(
         tracing::info!(%address, "serving health and metrics");
         background.spawn(Arc::clone(&admin).serve(listener, security.admin_tls(&config)));
     }
-    let store = SqlStore::open(&config.database).await?;
+    let mut shutdown = pin!(shutdown);
+    readiness.hindered(Some("the database is not open yet"));
+    let store = tokio::select! {
+        opened = SqlStore::open(&config.database) => opened?,
+        () = &mut shutdown => {
+            tracing::info!("stopped before the database was open");
+            return Ok(());
+        }
+    };
+    readiness.hindered(None);
+    store.check_rights().await?;
     catalogs::load(&store, &config.catalogs).await?;
     let workers = config.workers.unwrap_or_else(cores);
     let mut services = Services::new(&store, config.cache_bytes, workers, config.follow);
@@ -212,7 +223,7 @@ pub async fn run(
     tracing::info!(%address, workers, "serving gRPC");
     let served = tokio::select! {
         () = core.ended() => Err(transport("nothing is accepted any more")),
-        () = shutdown => {
+        () = &mut shutdown => {
             tracing::info!("shutting down: not serving any more, then draining");
             readiness.draining();
             tokio::time::sleep(config.drain_delay).await;

@@ -135,11 +135,13 @@ impl Follower {
 
     fn missed(&mut self, error: &StoreError) {
         self.cache.following().unreachable();
+        let trouble = self.store.trouble();
+        self.readiness.impaired(self.store.write_obstacle().or(trouble));
         // Readiness follows the grace: until then this replica still decides.
         if self.cache.following().standing() == Standing::Lost {
             let unfit = self.store.unfit().map(|unfit| unfit.to_string());
-            let reason = unfit.as_deref().unwrap_or("the database does not answer");
-            self.readiness.hindered(Some(reason));
+            let trouble = trouble.unwrap_or("the database does not answer");
+            self.readiness.hindered(Some(unfit.as_deref().unwrap_or(trouble)));
         }
         if !std::mem::replace(&mut self.lost, true) {
             tracing::error!(%error, "changes cannot be followed; deciding from what is held");

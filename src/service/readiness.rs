@@ -87,7 +87,10 @@ impl Readiness {
     pub fn obstacle(&self) -> Option<Arc<str>> {
         let state = self.state.borrow();
         match state.phase {
-            Phase::Starting => Some(Arc::from("starting")),
+            Phase::Starting => Some(match &state.hindrance {
+                Some(reason) => Arc::from(format!("starting: {reason}")),
+                None => Arc::from("starting"),
+            }),
             Phase::Draining => Some(Arc::from("draining")),
             Phase::Started => state.hindrance.clone(),
         }
@@ -122,7 +125,7 @@ mod tests {
         let obstacle = || readiness.obstacle().map(|reason| reason.to_string());
         assert_eq!(obstacle().as_deref(), Some("starting"));
         readiness.hindered(Some("the database is gone"));
-        assert_eq!(obstacle().as_deref(), Some("starting"));
+        assert_eq!(obstacle().as_deref(), Some("starting: the database is gone"));
         readiness.hindered(None);
         readiness.started();
         assert_eq!(obstacle(), None);

@@ -21,6 +21,7 @@ use super::write::Trace;
 use crate::domain::Timestamp;
 use crate::domain::actor::ActorRefusal;
 use crate::domain::ids::{MemberId, TenantId};
+use crate::domain::throttle::Throttle;
 use crate::store::{AuditEntry, SqlStore};
 
 /// For how long refusals of a tenant are counted together.
@@ -153,7 +154,10 @@ impl Attempt {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 counts.add_unrecorded();
-                tracing::warn!(%error, "a refusal to an actor could not be recorded");
+                static FAILED: Throttle = Throttle::each_second();
+                if let Some(more) = FAILED.admit() {
+                    tracing::warn!(%error, more, "a refusal to an actor could not be recorded");
+                }
             }
             Err(error) => {
                 counts.add_unrecorded();

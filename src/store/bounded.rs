@@ -66,6 +66,10 @@ impl<C> Bounded<C> {
         }
     }
 
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        self.bounds.as_ref().and_then(|bounds| bounds.reach.trouble())
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.bounds.as_ref().is_some_and(|bounds| bounds.reach.is_gone())
     }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr, SqlxError};
 use sqlx::error::DatabaseError as _;
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteError;
 
 use super::StoreError;
+use super::meaning::{for_probes, plain};
 use super::renewal::{STALE, is_stale};
 
 /// Why a database could not be opened, and what to do about it. For the operator.
@@ -113,8 +114,10 @@ pub enum OpenError {
     Unreachable {
         /// Where it should be.
         place: String,
-        /// What the operating system says.
+        /// What the operating system, or the server, says.
         reason: String,
+        /// Whether the server may be there, or may have room, in a while.
+        may_pass: bool,
     },
     /// The server does not let this user in.
     #[error(
@@ -137,6 +140,31 @@ pub enum OpenError {
         /// What was asked for.
         name: String,
     },
+    /// The file with the password cannot be used.
+    #[error("the password file {} cannot be read: {reason}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that TLS needs cannot be used.
+    #[error("the file {} of {parameter} cannot be used: {reason}", path.display())]
+    TlsFile {
+        /// The parameter of the URL that names it.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The user may not do what serving takes.
+    #[error(
+        "the database user lacks rights; let the owner of the tables GRANT {} to it, see \
+         docs/operating.md",
+        .0.join("; ")
+    )]
+    MissingRights(Vec<String>),
     /// Sessions are not this program's own: a pooler in transaction mode, as a rule.
     #[error("the database server at {place} cannot be used: {fault}")]
     SharedSessions {
@@ -186,14 +214,23 @@ impl OpenError {
             Some("28000" | "28P01") => OpenError::NotAdmitted {
                 place,
                 user: server.get_username().to_owned(),
-                reason: error.to_string(),
+                reason: plain(error),
             },
             Some("3D000") => OpenError::NoDatabase {
                 place,
                 name: server.get_database().unwrap_or(server.get_username()).to_owned(),
             },
-            _ => OpenError::Unreachable { place, reason: error.to_string() },
+            code => {
+                let passes = |code: &str| ["08", "53", "57P"].iter().any(|it| code.starts_with(it));
+                let may_pass = code.map_or(matches!(error, SqlxError::Io(_)), passes);
+                OpenError::Unreachable { place, reason: plain(error), may_pass }
+            }
         }
+    }
+
+    /// Whether the same can work in a while, without anybody changing anything here.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, OpenError::Unreachable { may_pass: true, .. })
     }
 
     /// What an error while preparing the database on a server means.
@@ -211,11 +248,11 @@ impl OpenError {
                 path,
                 reason: write_obstacle_of(code).unwrap_or_default().to_owned(),
             },
-            Some(sqlite::CORRUPT) => OpenError::Damaged { path, detail: error.to_string() },
+            Some(sqlite::CORRUPT) => OpenError::Damaged { path, detail: operators_words(error) },
             Some(sqlite::CANNOT_OPEN) => {
-                OpenError::Inaccessible { path, reason: error.to_string() }
+                OpenError::Inaccessible { path, reason: operators_words(error) }
             }
-            _ => OpenError::Failed(error.to_string()),
+            _ => OpenError::Failed(operators_words(error)),
         }
     }
 }
@@ -307,8 +344,10 @@ fn is_unavailable(error: &DbErr) -> bool {
 }
 
 /// Classes of SQLSTATE: the connection, a transaction that was ended or may only read, admission,
-/// conflicts between transactions, resources, and what operators and systems do.
-const POSTGRES_UNAVAILABLE: [&str; 9] = ["08", "25", "28", "3D", "40", "53", "55", "57", "58"];
+/// conflicts between transactions, a right that is missing, resources, and what operators and systems
+/// do.
+const POSTGRES_UNAVAILABLE: [&str; 10] =
+    ["08", "25", "28", "3D", "40", "42501", "53", "55", "57", "58"];
 
 /// What an error says, without addresses, SQL and values.
 fn operators_words(error: &DbErr) -> String {
@@ -321,24 +360,10 @@ fn operators_words(error: &DbErr) -> String {
     if is_stale(error) {
         return STALE.to_owned();
     }
-    let answer = driver_error(error).and_then(SqlxError::as_database_error);
     if let Some(said) = sqlite_code(error).and_then(sqlite_words) {
         return format!("{said} ({error})");
     }
-    match answer.and_then(|answer| answer.try_downcast_ref::<PgDatabaseError>()) {
-        Some(answer) => match answer.code() {
-            // What happened to the server or the connection: these messages are about neither
-            // statement nor data. The others can quote both.
-            code if ["08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"]
-                .iter()
-                .any(|class| code.starts_with(class)) =>
-            {
-                format!("{} (SQLSTATE {code})", answer.message())
-            }
-            code => format!("the server refused a statement (SQLSTATE {code})"),
-        },
-        None => error.to_string(),
-    }
+    driver_error(error).map_or_else(|| error.to_string(), plain)
 }
 
 pub(super) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
@@ -376,7 +401,8 @@ fn write_obstacle_of(code: i32) -> Option<&'static str> {
 
 /// The same of an error. For people, without paths.
 pub(super) fn write_obstacle(error: &DbErr) -> Option<&'static str> {
-    sqlite_code(error).and_then(write_obstacle_of)
+    let of_file = sqlite_code(error).and_then(write_obstacle_of);
+    of_file.or_else(|| driver_error(error).and_then(for_probes))
 }
 
 /// SQLite's primary result code; the upper bits only refine it.

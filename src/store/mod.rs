@@ -21,6 +21,7 @@ mod history;
 mod holders;
 mod housekeeping;
 mod listed;
+mod meaning;
 mod members;
 mod open;
 mod reach;

@@ -5,29 +5,33 @@
 //! connection, one task tries to make a new one; if it cannot, everybody is told at once, until it
 //! can.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::DbErr;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::error::driver_error;
 use super::history::{Lineage, Purpose};
-use super::open::{SessionFault, SessionSetup};
+use super::meaning::{for_probes, plain};
+use super::open::{Server, SessionFault, SessionSetup};
+use crate::domain::throttle::Throttle;
 
 /// Between two attempts while the server is gone.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A server that takes longer to let somebody in counts as gone.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// For how long something that the server said counts as what is wrong with it.
+const LASTS: Duration = Duration::from_secs(60);
+
 /// Shared by all pools of a store.
 #[derive(Debug)]
 pub(super) struct Reach {
     state: Arc<State>,
-    task: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
 #[derive(Debug)]
@@ -37,6 +41,17 @@ struct State {
     suspicion: Notify,
     /// What a connection found out about sessions that are not this program's own.
     shared: OnceLock<String>,
+    /// What the server said last that does not pass by itself, for health endpoints.
+    trouble: Mutex<Option<(Instant, &'static str)>>,
+}
+
+impl State {
+    fn met(&self, error: &sqlx::Error) {
+        if let Some(trouble) = for_probes(error) {
+            let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((Instant::now(), trouble));
+        }
+    }
 }
 
 /// What a pool's connections tell when one of them cannot be used. Holds no pool.
@@ -57,26 +72,34 @@ impl Alarm {
 
 impl Drop for Reach {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
 impl Reach {
     pub(super) fn new(
-        server: PgConnectOptions,
+        server: Server,
         setup: SessionSetup,
         connect_timeout: Duration,
         lineage: Arc<Lineage>,
     ) -> Self {
         let (gone, suspicion) = (watch::Sender::new(None), Notify::new());
-        let state = Arc::new(State { gone, suspicion, shared: OnceLock::new() });
+        let state =
+            Arc::new(State { gone, suspicion, shared: OnceLock::new(), trouble: Mutex::default() });
         let within = connect_timeout.min(PATIENCE);
-        let task = tokio::spawn(probe(server, setup, within, lineage, Arc::clone(&state)));
-        Reach { state, task: task.abort_handle() }
+        let keeping = tokio::spawn(server.clone().keep_password());
+        let probing = tokio::spawn(probe(server, setup, within, lineage, Arc::clone(&state)));
+        Reach { state, tasks: [probing.abort_handle(), keeping.abort_handle()] }
     }
 
     pub(super) fn is_gone(&self) -> bool {
         self.state.gone.borrow().is_some()
+    }
+
+    /// What the server said of late that does not pass by itself: no addresses, no SQL.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        let last = self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|(at, _)| at.elapsed() < LASTS).map(|(_, trouble)| trouble)
     }
 
     /// Why sessions were found not to be this program's own, if they were.
@@ -107,8 +130,13 @@ impl Reach {
             }
             outcome = statement => outcome,
         };
-        if outcome.as_ref().err().is_some_and(concerns_the_connection) {
-            self.state.suspicion.notify_one();
+        if let Err(error) = &outcome {
+            if let Some(error) = driver_error(error) {
+                self.state.met(error);
+            }
+            if concerns_the_connection(error) {
+                self.state.suspicion.notify_one();
+            }
         }
         outcome
     }
@@ -128,7 +156,7 @@ async fn why(gone: &mut watch::Receiver<Option<Arc<str>>>) -> Arc<str> {
 }
 
 async fn probe(
-    server: PgConnectOptions,
+    server: Server,
     setup: SessionSetup,
     within: Duration,
     lineage: Arc<Lineage>,
@@ -136,7 +164,7 @@ async fn probe(
 ) {
     loop {
         state.suspicion.notified().await;
-        while let Err(reason) = attempt(&server, &setup, &lineage, within).await {
+        while let Err(reason) = attempt(&server, &setup, &lineage, within, &state).await {
             let reason: Arc<str> = reason.into();
             let before = state.gone.send_replace(Some(Arc::clone(&reason)));
             if before.as_ref() != Some(&reason) {
@@ -153,13 +181,15 @@ async fn probe(
 /// Whether somebody is there who may be followed, and gives out sessions that can be used: one who
 /// answers "not you" or "too many" is there, too.
 async fn attempt(
-    server: &PgConnectOptions,
+    server: &Server,
     setup: &SessionSetup,
     lineage: &Lineage,
     within: Duration,
+    state: &State,
 ) -> Result<(), String> {
+    static ANSWERED: Throttle = Throttle::each_second();
     let asked = async {
-        let mut connection = PgConnection::connect_with(server).await?;
+        let mut connection = PgConnection::connect_with(&server.options()).await?;
         setup.establish(&mut connection).await?;
         lineage.admit(&mut connection, Purpose::Follow).await?;
         connection.close().await.ok();
@@ -167,17 +197,28 @@ async fn attempt(
     };
     match tokio::time::timeout(within, asked).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(SessionFault::Database(sqlx::Error::Database(answer)))) => match answer.code() {
-            // Starting up, or shutting down.
-            Some(code) if code.starts_with("57P") => Err(answer.message().to_owned()),
-            _ => Ok(()),
-        },
+        Ok(Err(SessionFault::Database(error))) => {
+            state.met(&error);
+            match error.as_database_error().map(|answer| answer.code()) {
+                // Starting up, or shutting down.
+                Some(Some(code)) if code.starts_with("57P") => Err(plain(&error)),
+                Some(code) => {
+                    // It may be in the file already.
+                    let refused = code.is_some_and(|code| code.starts_with("28"));
+                    if !(refused && server.refresh().await) && ANSWERED.admit().is_some() {
+                        let said = plain(&error);
+                        tracing::warn!(said, "the database server makes no new connection");
+                    }
+                    Ok(())
+                }
+                None => {
+                    lineage.nobody();
+                    Err(plain(&error))
+                }
+            }
+        }
         Ok(Err(fault @ (SessionFault::Unfit(_) | SessionFault::Shared(_)))) => {
             Err(fault.to_string())
-        }
-        Ok(Err(SessionFault::Database(error))) => {
-            lineage.nobody();
-            Err(error.to_string())
         }
         Err(_) => {
             lineage.nobody();
@@ -188,9 +229,9 @@ async fn attempt(
 
 fn concerns_the_connection(error: &DbErr) -> bool {
     match driver_error(error) {
-        Some(sqlx::Error::Database(answer)) => {
-            answer.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
+        Some(sqlx::Error::Database(answer)) => answer
+            .code()
+            .is_some_and(|code| ["08", "28", "57P"].iter().any(|class| code.starts_with(class))),
         Some(
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)

@@ -9,6 +9,7 @@ use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, Subject};
 use crate::domain::role::CompiledRole;
 use crate::domain::tenant::{Tenant, TenantState};
+use crate::domain::throttle::Throttle;
 
 /// Something as it was at a revision of its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +138,12 @@ pub fn subject(
     for role in member.roles {
         match compiled.get(&role) {
             Some(found) => roles.push((role, Arc::clone(found))),
-            None => tracing::warn!(%tenant, %role, "a member holds a role that is nowhere"),
+            None => {
+                static NOWHERE: Throttle = Throttle::each_second();
+                if let Some(more) = NOWHERE.admit() {
+                    tracing::warn!(%tenant, %role, more, "a member holds a role that is nowhere");
+                }
+            }
         }
     }
     Subject { id: member.id, status: member.status, teams: member.teams.into(), roles }

@@ -125,6 +125,14 @@ impl SqlStore {
         self.inner.writers.health().obstacle()
     }
 
+    /// What the database server said of late that does not pass by itself and is for an operator to
+    /// put right: too few connections, a missing right, a full disk, a read-only server. For health
+    /// endpoints.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        self.inner.followers.trouble()
+    }
+
     /// Waits for what is running, then closes all connections.
     pub async fn close(&self) {
         // The writer goes last: whoever closes a SQLite file last tidies it up.
@@ -132,7 +140,7 @@ impl SqlStore {
         waker.stop();
         for connections in [followers, readers, writers] {
             if let Err(error) = connections.inner().close_by_ref().await {
-                tracing::warn!(%error, "closing the database");
+                tracing::warn!(error = %StoreError::from(error), "closing the database");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbBackend};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Executor as _, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -43,8 +43,8 @@ pub(super) struct Waker {
     /// Holds one call that came while the last was being sent, so any number of commits take at most
     /// one notification under way and one waiting.
     notify: Arc<Notify>,
-    /// `None` on SQLite.
-    server: Option<Arc<PgConnectOptions>>,
+    /// The pool of those who follow; `None` on SQLite.
+    server: Option<PgPool>,
     /// End with the store.
     tasks: Mutex<Tasks>,
 }
@@ -60,7 +60,7 @@ impl Waker {
         let notify = Arc::new(Notify::new());
         let mut tasks = Tasks::default();
         let server = (followers.get_database_backend() == DbBackend::Postgres)
-            .then(|| followers.inner().get_postgres_connection_pool().connect_options());
+            .then(|| followers.inner().get_postgres_connection_pool().clone());
         if server.is_some() {
             tasks.running.spawn(send(followers.clone(), Arc::clone(&notify)));
         }
@@ -81,7 +81,7 @@ impl Waker {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             if !tasks.listens {
                 tasks.listens = true;
-                tasks.running.spawn(listen(Arc::clone(server), self.wake.clone()));
+                tasks.running.spawn(listen(server.clone(), self.wake.clone()));
             }
         }
         Wakeups(receiver)
@@ -119,19 +119,17 @@ async fn send(followers: Connections, notify: Arc<Notify>) {
 }
 
 /// Listens for as long as the store is there, on one connection after another.
-async fn listen(server: Arc<PgConnectOptions>, wake: watch::Sender<()>) {
+async fn listen(server: PgPool, wake: watch::Sender<()>) {
     loop {
         if let Err(error) = listen_once(&server, &wake).await {
-            tracing::debug!(%error, "not listening for notifications; it is tried again");
+            let error = super::meaning::plain(&error);
+            tracing::debug!(error, "not listening for notifications; it is tried again");
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn listen_once(
-    server: &PgConnectOptions,
-    wake: &watch::Sender<()>,
-) -> Result<(), sqlx::Error> {
+async fn listen_once(server: &PgPool, wake: &watch::Sender<()>) -> Result<(), sqlx::Error> {
     // A pool for each attempt: a listener that ends waits for the server once more, and if that
     // does not answer, nobody else should have to wait for the connection.
     let pool: PgPool = PgPoolOptions::new()
@@ -139,7 +137,8 @@ async fn listen_once(
         .acquire_timeout(PATIENCE)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(server.clone());
+        // With the password that counts now.
+        .connect_lazy_with(server.connect_options().as_ref().clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     in_time(listener.listen(CHANNEL)).await?;
     // For what was missed so far.

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::worker::Worker;
+use crate::domain::throttle::Throttle;
 use crate::server::limits::{Door, Place};
 
 /// What to wait after a connection could not be accepted, for want of file descriptors, say.
@@ -40,7 +41,10 @@ pub(super) async fn accept(
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                static REFUSED: Throttle = Throttle::each_second();
+                if let Some(more) = REFUSED.admit() {
+                    tracing::warn!(%error, more, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -18,6 +18,7 @@ use super::beginning::Beginning;
 use super::calls::Calls;
 use super::minder::{Activity, Minder, Orders};
 use super::{Everything, Serving};
+use crate::domain::throttle::Throttle;
 use crate::server::limits::{Place, ServeLimits};
 use crate::server::tls::{Handshaken, Tls};
 use crate::service::authentication::Peer;
@@ -72,7 +73,10 @@ impl Connections {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be served");
+                static REFUSED: Throttle = Throttle::each_second();
+                if let Some(more) = REFUSED.admit() {
+                    tracing::warn!(%error, more, "a connection could not be served");
+                }
                 return;
             }
         };

@@ -65,6 +65,7 @@ use super::{
 use crate::domain::Timestamp;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
 use crate::domain::role::CompiledRole;
+use crate::domain::throttle::Throttle;
 
 /// How often a view starts over before it reads the database in one transaction.
 const ATTEMPTS: usize = 3;
@@ -419,7 +420,11 @@ impl ChangeListener for Cached {
         }
         // Only now: whoever sees the revision must not find what it touched.
         if !tenant.apply(*revision) {
-            tracing::warn!(tenant = %id, revision, "changes are missing; reading the tenant anew");
+            static MISSING: Throttle = Throttle::each_second();
+            if let Some(more) = MISSING.admit() {
+                let said = "changes are missing; reading the tenant anew";
+                tracing::warn!(tenant = %id, revision, more, "{said}");
+            }
             self.forget_tenant(id);
         }
         // It may have been made here and be ahead of one that was made elsewhere and is not known yet:

@@ -1,16 +1,21 @@
 //! Opening a database: reaching it, bringing its schema up to date, learning which one it is.
 
 mod postgres;
+mod rights;
 mod schema;
+mod server;
 mod session;
 pub(super) mod sqlite;
+mod tls;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::EntityTrait;
 use uuid::Uuid;
 
+pub(super) use self::server::Server;
 pub(super) use self::session::{SAFE_COMMIT, SessionFault, SessionSetup};
 use super::bounded::Connections;
 use super::chain::AuditKeys;
@@ -26,6 +31,9 @@ pub struct OpenOptions {
     pub url: String,
     /// PostgreSQL's password, instead of one in the URL.
     pub password: Option<String>,
+    /// A file with PostgreSQL's password, read again while the database is open: what it holds
+    /// counts for connections made from then on.
+    pub password_file: Option<PathBuf>,
     /// Make the schema if it is missing (SQLite: the file, too), and bring an older one up to date.
     /// Otherwise both are refused.
     pub migrate: bool,
@@ -40,9 +48,12 @@ pub struct OpenOptions {
     pub connections: u32,
     /// How long to wait for a connection, which for SQLite's writers means: for their turn.
     pub acquire_timeout: Duration,
-    /// PostgreSQL: how long reaching the server may take when the database is opened. Later it
-    /// counts as waiting for a connection.
+    /// PostgreSQL: how long one attempt to reach the server may take. Later it counts as waiting for
+    /// a connection.
     pub connect_timeout: Duration,
+    /// PostgreSQL: how long to go on trying when the database is opened and its server is not there
+    /// yet.
+    pub wait: Duration,
     /// PostgreSQL: how long one statement may take.
     pub statement_timeout: Duration,
     /// PostgreSQL: how long a write waits for another write of the same tenant.
@@ -62,11 +73,13 @@ impl OpenOptions {
             migrate: !postgres::is_url(&url),
             url,
             password: None,
+            password_file: None,
             after_restore: false,
             audit_key: AuditKeyChoice::Database,
             connections: 16,
             acquire_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
+            wait: Duration::ZERO,
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
             idle_in_transaction_timeout: Duration::from_secs(10),

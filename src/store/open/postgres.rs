@@ -1,7 +1,8 @@
 //! PostgreSQL: a server, shared by several programs.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DbBackend, DbErr, IsolationLevel, SqlxPostgresConnector,
@@ -12,8 +13,9 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
 };
 
+use super::server::Server;
 use super::session::{SessionFault, SessionSetup};
-use super::{OpenOptions, Opened, identity, schema};
+use super::{OpenOptions, Opened, identity, schema, tls};
 use crate::store::OpenError;
 use crate::store::bounded::{Bounds, Connections};
 use crate::store::history::{self, History, Lineage, Purpose};
@@ -27,6 +29,8 @@ const OLDEST_SERVER: i32 = 140_000;
 const MIGRATION_LOCK: i64 = 0x726f_6c65_6761_7465;
 /// A connection that rested this long is asked whether it still works before it is used.
 const ASK_AFTER: Duration = Duration::from_secs(1);
+/// Between two attempts to reach a server at the start, and two lines in the log.
+const SECOND: Duration = Duration::from_secs(1);
 /// One looks for changes, one notifies. A third connection, which listens, is not the pool's.
 const FOLLOWERS: u32 = 2;
 /// How long followers wait for a connection, and for an answer.
@@ -60,8 +64,8 @@ pub(super) fn password_in(url: &str) -> bool {
 }
 
 pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
-    let server = parse(options)?;
-    let history = look(&server, options.connect_timeout).await?;
+    let server = Server::new(parse(options)?, options.password_file.as_deref()).await?;
+    let history = wait_for(&server, options).await?;
     let lineage = Arc::new(Lineage::new(history));
     let (probe, within) = (SessionSetup::new(&[]), options.connect_timeout);
     let reach = Arc::new(Reach::new(server.clone(), probe, within, Arc::clone(&lineage)));
@@ -72,7 +76,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     // A pool says only that it got no connection that it could use.
     let failed = |error: DbErr| match reach.shared_sessions() {
         Some(fault) => {
-            let (place, fault) = (place(&session.server), fault.to_owned());
+            let (place, fault) = (place(&session.server.options()), fault.to_owned());
             OpenError::SharedSessions { place, fault }
         }
         None => OpenError::from_server(&error),
@@ -99,8 +103,7 @@ pub(super) async fn open(options: &OpenOptions) -> Result<Opened, OpenError> {
     let followers = session.connect(Access::Follow, FOLLOWERS).await.map_err(failed)?;
     let identity = identity(&readers, &lineage).await.map_err(failed)?;
     let identity = identity.ok_or(OpenError::NoIdentity)?;
-    // Whoever may migrate may also put that right, with this very program.
-    if !options.migrate && from_another_server(&readers).await.map_err(failed)? {
+    if from_another_server(&readers).await.map_err(failed)? {
         return Err(OpenError::Restored);
     }
     let turns = Some((Turns::default(), options.lock_timeout));
@@ -137,6 +140,7 @@ fn parse(options: &OpenOptions) -> Result<PgConnectOptions, OpenError> {
     if server.get_application_name().is_none() {
         server = server.application_name("rolegate");
     }
+    let server = tls::checked(server, parameters)?;
     // A parameter of the connection that poolers refuse unless told otherwise, and nothing here has
     // a use for. Statements are not for the log.
     Ok(server.extra_float_digits(None).disable_statement_logging())
@@ -155,6 +159,32 @@ fn place(server: &PgConnectOptions) -> String {
     match server.get_socket() {
         Some(directory) => format!("{} (port {})", directory.display(), server.get_port()),
         None => format!("{}:{}", server.get_host(), server.get_port()),
+    }
+}
+
+/// Looks until the server is there, and says so once a second while it is not.
+async fn wait_for(server: &Server, options: &OpenOptions) -> Result<History, OpenError> {
+    let start = Instant::now();
+    let waited = || start.elapsed().as_secs();
+    loop {
+        let options_now = server.options();
+        let mut looking = pin!(look(&options_now, options.connect_timeout));
+        let ended = loop {
+            tokio::select! {
+                ended = &mut looking => break ended,
+                () = tokio::time::sleep(SECOND), if !options.wait.is_zero() => {
+                    tracing::warn!(seconds = waited(), "waiting for the database server to answer");
+                }
+            }
+        };
+        match ended {
+            Err(error) if error.may_pass() && start.elapsed() < options.wait => {
+                tracing::warn!(seconds = waited(), %error, "waiting for the database server");
+                tokio::time::sleep(SECOND).await;
+                server.refresh().await;
+            }
+            ended => return ended,
+        }
     }
 }
 
@@ -190,7 +220,7 @@ async fn look(server: &PgConnectOptions, within: Duration) -> Result<History, Op
         Ok(Err(SessionFault::Unfit(unfit))) => return Err(OpenError::Failed(unfit.to_string())),
         Err(_) => {
             let reason = format!("no answer within {} s", within.as_secs_f32());
-            return Err(OpenError::Unreachable { place, reason });
+            return Err(OpenError::Unreachable { place, reason, may_pass: true });
         }
     };
     if version < OLDEST_SERVER {
@@ -209,7 +239,7 @@ enum Access {
 /// What all connections to one server have in common.
 struct Session<'a> {
     options: &'a OpenOptions,
-    server: PgConnectOptions,
+    server: Server,
     reach: Arc<Reach>,
     lineage: Arc<Lineage>,
     renewal: Arc<Renewal>,
@@ -217,7 +247,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn connect(&self, access: Access, connections: u32) -> Result<Connections, DbErr> {
-        let server = self.server.clone();
+        let server = self.server.options();
         let setup = Arc::new(SessionSetup::new(&self.settings(access)));
         let alarm = self.reach.alarm();
         let renewal = Arc::clone(&self.renewal);
@@ -272,6 +302,7 @@ impl Session<'_> {
                 })
             });
         let pool = SqlxPostgresConnector::connect(connect).await?;
+        self.server.add_pool(pool.get_postgres_connection_pool());
         // The server's own timeout, and the way there and back.
         let limit = acquire_timeout.max(self.statement_timeout(access)) + ASK_AFTER;
         let (reach, renewal) = (Arc::clone(&self.reach), Arc::clone(&self.renewal));

@@ -5,6 +5,7 @@ mod audit;
 mod callers;
 mod check_stream;
 mod command_line;
+mod database;
 mod decision_log;
 mod delays;
 mod desk;

@@ -136,6 +136,7 @@ async fn no_log_of_any_level_tells_a_secret_on_postgres() {
         (format!("postgres://planted:{PASSWORD}@127.0.0.1:1/x"), false),
     ] {
         let mut arguments = vec!["migrate", "--log", "trace", "--database-url", &url];
+        arguments.extend(["--database-connect-timeout-ms", "1"]);
         if password {
             arguments.extend(["--database-password-file", "password"]);
         }

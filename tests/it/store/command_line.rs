@@ -42,7 +42,8 @@ fn a_password_in_a_flag_is_refused() {
     let (_, help, _) = run(directory.path(), &["serve", "--help"], &[url]);
     assert!(help.contains("ROLEGATE_DATABASE_URL") && !help.contains("s3cret"), "{help}");
     // In the environment it may be, but only once.
-    let (code, _, said) = run(directory.path(), &["migrate"], &[url]);
+    let hurry = ("ROLEGATE_DATABASE_CONNECT_TIMEOUT_MS", "1");
+    let (code, _, said) = run(directory.path(), &["migrate"], &[url, hurry]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot be reached") && !said.contains("s3cret"), "{said}");
     let twice = [url, ("ROLEGATE_DATABASE_PASSWORD", "other")];

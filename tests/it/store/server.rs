@@ -195,6 +195,8 @@ async fn whoever_cannot_get_in_is_told_why() {
     assert!(matches!(error, OpenError::NotAdmitted { .. }), "{error:?}");
     assert!(error.to_string().contains("--database-password-file"), "{error}");
     assert!(!error.to_string().contains("wrong-guess"), "{error}");
+    // A line of the server's source code says nothing to anybody here.
+    assert!(!error.to_string().contains(" at line "), "{error}");
     // No TLS there, and it was asked for.
     let secured = OpenOptions { url: format!("{url}?sslmode=require"), ..with("wrong-guess") };
     let error = refused(&secured).await;
@@ -222,6 +224,48 @@ async fn whoever_cannot_get_in_is_told_why() {
         assert!(error.to_string().contains(hint), "{url}: {error}");
         assert!(!error.to_string().contains("s3cret"), "{url}: {error}");
     }
+}
+
+/// Managed databases give out another password every now and then, by a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_is_read_again() {
+    let Some(cluster) = postgres::dedicated() else { return };
+    let (database, user) = (cluster.create_database(), postgres::LOCKED_USER);
+    cluster.sql("postgres", &format!("ALTER DATABASE {database} OWNER TO {user}"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    let options = OpenOptions {
+        password_file: Some(file.clone()),
+        ..postgres_options(&format!("postgres://{user}@127.0.0.1:{}/{database}", cluster.port()))
+    };
+    let error = refused(&options).await;
+    assert!(matches!(&error, OpenError::PasswordFile { path, .. } if path == &file), "{error:?}");
+    std::fs::write(&file, format!("{}\n", postgres::LOCKED_PASSWORD)).unwrap();
+    let store = SqlStore::open(&options).await.unwrap();
+    let tenant = make_tenant(&store, "acme").await;
+    let works = || {
+        recovers(Duration::from_secs(60), async || {
+            store.read().await?.tenant(&tenant).await?;
+            commit(store.write(&tenant).await?).await;
+            Ok(())
+        })
+    };
+    let hang_up =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'");
+    // A file that cannot be read changes nothing.
+    std::fs::remove_file(&file).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.sql("postgres", &hang_up);
+    works().await;
+    cluster.sql("postgres", &format!("ALTER ROLE {user} PASSWORD 'another'"));
+    cluster.sql("postgres", &hang_up);
+    recovers(Duration::from_secs(30), async || match store.read().await {
+        Err(StoreError::Unavailable(_)) => Ok(()),
+        _ => Err(StoreError::Conflict),
+    })
+    .await;
+    std::fs::write(&file, "another").unwrap();
+    works().await;
 }
 
 /// A dump takes the numbers of transactions along, but not the server's count of them.
