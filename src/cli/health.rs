@@ -1,7 +1,7 @@
 //! `rolegate health`: what `/readyz` says, as an exit code. An image without a shell has no other
 //! program to ask with.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,13 @@ use hyper_util::rt::TokioIo;
 use rolegate::files;
 use rolegate::server::client_config;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::Failure;
-use super::serve::{AdminAddr, AdminArgs};
+use super::listen::{ListenAddr, local};
+use super::serve::AdminAddr;
 
 /// The longest reason that is read.
 const MAX_REASON_BYTES: usize = 4 << 10;
@@ -28,8 +29,14 @@ const MAX_REASON_BYTES: usize = 4 << 10;
 /// What `health` wants to know.
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    #[command(flatten)]
-    admin: AdminArgs,
+    /// Where the server answers health checks, as `serve` was given it: HOST:PORT, :PORT or unix:PATH.
+    #[arg(
+        long,
+        env = "ROLEGATE_ADMIN_ADDR",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:50052"
+    )]
+    admin_addr: AdminAddr,
     #[command(flatten)]
     tls: ClientTlsArgs,
     /// How long to wait for an answer, in seconds.
@@ -52,7 +59,7 @@ impl ClientTlsArgs {
     /// What encrypts, and whom the certificate must name; none without TLS.
     fn connector(
         self,
-        address: SocketAddr,
+        address: &ListenAddr,
     ) -> Result<Option<(TlsConnector, ServerName<'static>)>, Failure> {
         let Some(file) = self.tls_ca else { return Ok(None) };
         let pem = files::read(&file)?;
@@ -60,7 +67,15 @@ impl ClientTlsArgs {
         let name = match self.tls_name {
             Some(name) => ServerName::try_from(name)
                 .map_err(|_| "--tls-name is neither a DNS name nor an address")?,
-            None => ServerName::from(address.ip()),
+            None => match address {
+                ListenAddr::Ip(address) => ServerName::from(local(*address).ip()),
+                ListenAddr::Named(name, _) => ServerName::try_from(name.clone())
+                    .map_err(|_| "the host of --admin-addr is no DNS name: give --tls-name")?,
+                ListenAddr::Every(_) => ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST)),
+                ListenAddr::Unix(_) => {
+                    return Err("over a Unix socket, --tls-ca needs --tls-name".into());
+                }
+            },
         };
         Ok(Some((TlsConnector::from(Arc::new(config)), name)))
     }
@@ -68,18 +83,17 @@ impl ClientTlsArgs {
 
 /// Works when the server is ready.
 pub(super) async fn health(args: HealthArgs) -> Result<(), Failure> {
-    let AdminAddr(Some(address)) = args.admin.admin_addr else {
+    let AdminAddr(Some(address)) = args.admin_addr else {
         return Err("the server has no admin port to ask: --admin-addr is none".into());
     };
     let time = Duration::from_secs(args.timeout);
-    let address = reachable(address);
-    let tls = args.tls.connector(address)?;
+    let tls = args.tls.connector(&address)?;
     let asking = async {
-        let stream = TcpStream::connect(address).await?;
-        match tls {
-            None => ask(address, stream).await,
-            Some((tls, name)) => ask(address, tls.connect(name, stream).await?).await,
+        if let ListenAddr::Unix(path) = &address {
+            return over(tls, UnixStream::connect(path).await?).await;
         }
+        let addresses = address.reachable().await?;
+        over(tls, TcpStream::connect(&*addresses).await?).await
     };
     let (ready, said) = tokio::time::timeout(time, asking)
         .await
@@ -88,25 +102,28 @@ pub(super) async fn health(args: HealthArgs) -> Result<(), Failure> {
     if ready { Ok(()) } else { Err(format!("not ready: {}", said.trim_end()).into()) }
 }
 
-/// A server that listens everywhere is asked on loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+/// Asks over this connection, encrypted if it is to be.
+async fn over<S>(
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    stream: S,
+) -> Result<(bool, String), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match tls {
+        None => ask(stream).await,
+        Some((tls, name)) => ask(tls.connect(name, stream).await?).await,
     }
-    address
 }
 
-async fn ask<S>(address: SocketAddr, stream: S) -> Result<(bool, String), Failure>
+async fn ask<S>(stream: S) -> Result<(bool, String), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/readyz")
-        .header(header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
+    let request =
+        Request::get("/readyz").header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let ready = response.status().is_success();
     let body = Limited::new(response.into_body(), MAX_REASON_BYTES).collect().await;

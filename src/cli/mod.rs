@@ -6,6 +6,7 @@ mod database;
 mod dev_certs;
 mod health;
 mod limits;
+mod listen;
 mod log_fields;
 mod logs;
 mod migrate;

@@ -1,35 +1,26 @@
 //! `rolegate serve`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use rolegate::files;
 use rolegate::server::{self, CatalogFile, Config, DecisionLogConfig, Listeners, TlsFiles};
 use rolegate::service::warm_up::WarmUp;
 use rolegate::service::watch::WatchLimits;
 use rolegate::store::FollowLimits;
-use tokio::net::TcpListener;
 
 use super::Failure;
 use super::database::DatabaseArgs;
 use super::limits::LimitArgs;
-
-/// Where operators find health and metrics.
-#[derive(Debug, Args)]
-pub(super) struct AdminArgs {
-    /// Where to listen for health checks and metrics, in plain HTTP and open to whoever reaches it:
-    /// `/livez`, `/readyz`, `/metrics`, `/version`. `none` switches it off.
-    #[arg(long, env = "ROLEGATE_ADMIN_ADDR", default_value = "127.0.0.1:50052")]
-    pub(super) admin_addr: AdminAddr,
-}
+use super::listen::ListenAddr;
 
 /// An address, or nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AdminAddr(pub(super) Option<SocketAddr>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AdminAddr(pub(super) Option<ListenAddr>);
 
 impl FromStr for AdminAddr {
     type Err = String;
@@ -38,10 +29,8 @@ impl FromStr for AdminAddr {
         if text == "none" {
             return Ok(AdminAddr(None));
         }
-        let address = text.parse();
-        address.map(|address| AdminAddr(Some(address))).map_err(|_| {
-            "neither an address with a port, such as 127.0.0.1:50052, nor `none`".to_owned()
-        })
+        let address = text.parse().map_err(|error: String| format!("{error}; or `none`"));
+        address.map(|address| AdminAddr(Some(address)))
     }
 }
 
@@ -60,11 +49,11 @@ struct TlsArgs {
     #[arg(long, env = "ROLEGATE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
     /// Serve health and metrics over TLS too, with the same certificate.
-    #[arg(long, env = "ROLEGATE_ADMIN_TLS", requires = "tls_cert")]
+    #[arg(long, env = "ROLEGATE_ADMIN_TLS", value_parser = BoolishValueParser::new())]
     admin_tls: bool,
     /// Serve callers without TLS on other addresses than loopback, because something before this
     /// server does TLS.
-    #[arg(long, env = "ROLEGATE_INSECURE_PLAINTEXT", conflicts_with = "tls_cert")]
+    #[arg(long, env = "ROLEGATE_INSECURE_PLAINTEXT", value_parser = BoolishValueParser::new())]
     insecure_plaintext: bool,
 }
 
@@ -84,24 +73,37 @@ pub(super) struct ServeArgs {
     /// run one command. Several that do so take turns. On SQLite it is always done.
     #[arg(long, env = "ROLEGATE_MIGRATE")]
     migrate: bool,
-    /// Where to listen for gRPC.
-    #[arg(long, env = "ROLEGATE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
-    grpc_addr: SocketAddr,
-    #[command(flatten)]
-    admin: AdminArgs,
+    /// Where to listen for gRPC: HOST:PORT, :PORT for every address of the machine, or unix:PATH.
+    #[arg(
+        long,
+        env = "ROLEGATE_GRPC_ADDR",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:50051"
+    )]
+    grpc_addr: ListenAddr,
+    /// Where to listen for health checks and metrics, in plain HTTP and open to whoever reaches it:
+    /// `/livez`, `/readyz`, `/metrics`, `/version`. HOST:PORT, :PORT or unix:PATH; `none` switches it
+    /// off.
+    #[arg(
+        long,
+        env = "ROLEGATE_ADMIN_ADDR",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:50052"
+    )]
+    admin_addr: AdminAddr,
     /// A catalog besides `oqupie` and `qpien`; can be given several times.
     #[arg(long = "catalog", env = "ROLEGATE_CATALOG", value_name = "FILE", value_delimiter = ',')]
     catalogs: Vec<PathBuf>,
     /// Who may call, how each proves who it is, and what it may do. Read again when it changes.
-    #[arg(long, env = "ROLEGATE_CALLERS", value_name = "FILE", conflicts_with = "dev")]
+    #[arg(long, env = "ROLEGATE_CALLERS", value_name = "FILE")]
     callers: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArgs,
     /// Do not authenticate callers. Refuses to listen on anything but loopback.
-    #[arg(long, env = "ROLEGATE_DEV")]
+    #[arg(long, env = "ROLEGATE_DEV", value_parser = BoolishValueParser::new())]
     dev: bool,
     /// Fill two demo tenants, `demo-oqupie` and `demo-qpien`, if they are not there.
-    #[arg(long, env = "ROLEGATE_DEMO")]
+    #[arg(long, env = "ROLEGATE_DEMO", value_parser = BoolishValueParser::new())]
     demo: bool,
     /// What the caches may take, in MiB.
     #[arg(long, env = "ROLEGATE_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -178,9 +180,9 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     for path in &args.catalogs {
         catalogs.push(read_catalog(path)?);
     }
-    let grpc = listen(args.grpc_addr, "--grpc-addr").await?;
-    let admin = match args.admin.admin_addr {
-        AdminAddr(Some(address)) => Some(listen(address, "--admin-addr").await?),
+    let grpc = args.grpc_addr.listen("--grpc-addr").await?;
+    let admin = match args.admin_addr {
+        AdminAddr(Some(address)) => Some(address.listen("--admin-addr").await?),
         AdminAddr(None) => None,
     };
     let config = Config {
@@ -224,16 +226,6 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     };
     let running = server::run(config, Listeners { grpc, admin }, signal()?);
     Ok(Box::pin(running).await?)
-}
-
-async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!(
-            "{address} is taken, perhaps by another rolegate: stop that one, or choose another \
-             port with {flag}"
-        ),
-        _ => format!("cannot listen on {address} ({flag}): {error}"),
-    })
 }
 
 /// Reads a catalog file; what is in it is looked at later.

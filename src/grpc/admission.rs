@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tower::{BoxError, Layer, Service};
 
 use super::access::{CHECK_STREAM, WATCH, lasts};
+use super::inflate::{Account, Inflated, take_encoding};
 use super::pb::ErrorReason;
 use super::status::refuse;
 use crate::service::caller::Caller;
@@ -258,13 +259,14 @@ impl Drop for Place {
 #[derive(Debug, Clone)]
 pub struct AdmissionLayer {
     room: Arc<Room>,
+    message_bytes: usize,
 }
 
 impl AdmissionLayer {
-    /// Into this room.
+    /// Into this room. Compressed messages are unpacked to so many bytes at most.
     #[must_use]
-    pub fn new(room: Arc<Room>) -> Self {
-        AdmissionLayer { room }
+    pub fn new(room: Arc<Room>, message_bytes: usize) -> Self {
+        AdmissionLayer { room, message_bytes }
     }
 }
 
@@ -272,7 +274,7 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admission { inner, room: Arc::clone(&self.room) }
+        Admission { inner, room: Arc::clone(&self.room), message_bytes: self.message_bytes }
     }
 }
 
@@ -281,6 +283,7 @@ impl<S> Layer<S> for AdmissionLayer {
 pub struct Admission<S> {
     inner: S,
     room: Arc<Room>,
+    message_bytes: usize,
 }
 
 impl<S, B, R> Service<Request<B>> for Admission<S>
@@ -300,6 +303,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let is_packed = match take_encoding(request.headers_mut()) {
+            Ok(is_packed) => is_packed,
+            Err(status) => return Admitted::Refused(Box::new(status)),
+        };
         let path = request.uri().path();
         let is_endless = lasts(path);
         let caller = request.extensions().get::<Arc<Caller>>();
@@ -316,7 +323,15 @@ where
                 if is_endless {
                     request.extensions_mut().insert(InHand(Arc::clone(&used)));
                 }
-                let request = request.map(|inner| Body::new(Counted { inner, used: counted }));
+                let request = request.map(|inner| {
+                    let counted = Counted { inner, used: counted };
+                    if is_packed {
+                        let used = Arc::clone(&counted.used);
+                        Body::new(Inflated::new(counted, used, self.message_bytes))
+                    } else {
+                        Body::new(counted)
+                    }
+                });
                 let inner = self.inner.call(request);
                 Admitted::Called { inner, held: Some(Hold { _place: place, used }) }
             }
@@ -487,6 +502,17 @@ pub(super) struct HeldForNow {
 impl Drop for HeldForNow {
     fn drop(&mut self) {
         self.room.done_with(self.bytes);
+    }
+}
+
+impl Account for Arc<Used> {
+    fn take(&self, bytes: usize) -> Result<(), Status> {
+        Used::take(self, bytes)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Used::give_back(self, bytes);
     }
 }
 

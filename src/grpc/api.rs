@@ -49,7 +49,7 @@ impl Shared {
     /// Puts what is shared before the methods.
     pub fn around<S: DecisionSource>(&self, methods: Methods<S>) -> Api<S> {
         let Shared { rpcs, limits, authenticator, room } = self.clone();
-        let admission = AdmissionLayer::new(room).layer(methods);
+        let admission = AdmissionLayer::new(room, limits.message_bytes).layer(methods);
         let authenticate = AuthenticateLayer::new(authenticator).layer(admission);
         MeterLayer::new(rpcs).layer(EdgeLayer::new(limits).layer(authenticate))
     }

@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::inflate::{ACCEPTED, ENCODINGS};
 use super::pb::ErrorReason;
 use super::status::{internal, refuse, refuse_as};
 use super::wording::shortened;
@@ -22,6 +23,9 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const TIMEOUT: &str = "grpc-timeout";
+
+/// The largest head of a call, in bytes as HTTP/2 counts them: names, values, and 32 for each.
+pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// What a call may take.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +86,10 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let limits = self.limits;
+        let head = head_bytes(request.headers()) + request.uri().path().len();
+        if head > MAX_HEAD_BYTES {
+            return Box::pin(async move { Ok(head_too_large(head).into_http()) });
+        }
         let asked = deadline(request.headers());
         let time = asked.map_or(limits.time, |asked| asked.min(limits.time));
         let begun = request.extensions().get::<Begun>();
@@ -93,11 +101,17 @@ where
             tokio::select! {
                 // An answer that is there in time counts, even when time is up as well.
                 biased;
-                answer = answer => answer.map(|response| mended(response, limits)),
+                answer = answer => answer.map(|response| announced(mended(response, limits))),
                 () = until => Ok(timed_out(time).into_http()),
             }
         })
     }
+}
+
+/// The response, which says how requests may be compressed: clients do that when they know of it.
+fn announced<R>(mut response: Response<R>) -> Response<R> {
+    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static(ENCODINGS));
+    response
 }
 
 /// The response; an error of tonic's own with details added.
@@ -148,6 +162,23 @@ pub fn too_large(limit: usize) -> Status {
             "The message is larger than the {limit} bytes that this server takes. Split the request."
         ),
         &[("limit_bytes", limit.to_string())],
+    )
+}
+
+/// Returns what headers take, as HTTP/2 counts them.
+fn head_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// For a call whose head is too large: it is held for as long as the call lasts, and nobody counts it.
+fn head_too_large(bytes: usize) -> Status {
+    refuse(
+        ErrorReason::MessageTooLarge,
+        &format!(
+            "The headers of the call take {bytes} bytes, and this server takes {MAX_HEAD_BYTES}. Send \
+             fewer or shorter ones: tokens and metadata, as a rule."
+        ),
+        &[("limit_bytes", MAX_HEAD_BYTES.to_string())],
     )
 }
 

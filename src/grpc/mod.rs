@@ -10,6 +10,8 @@
 //!   what each method takes of its caller.
 //! - [`admission`] limits how much is under way, [`unread`] what of the answers waits to be taken; [`health`] answers probes, which take nothing of that.
 //! - [`codec`] decodes what was measured and found to have room.
+//! - [`not_grpc`] answers what is not gRPC at all.
+//! - [`reflection`] tells what there is to call.
 //! - [`edge`] mends the errors that tonic makes by itself.
 //! - [`meter`] counts calls.
 
@@ -29,9 +31,12 @@ mod fields;
 pub mod framing;
 pub mod health;
 pub mod hot;
+mod inflate;
 mod item_error;
 mod members;
 pub mod meter;
+pub mod not_grpc;
+pub mod reflection;
 mod role_show;
 mod roles;
 mod show;

@@ -1,28 +1,30 @@
 //! The server of the admin port. Whoever reaches it can make it do little: one short answer a
 //! connection, no body is read, and connections, their headers and their time are limited.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Metrics, Version};
+use super::{Format, Listener, Metrics, Socket, Version};
 use crate::domain::throttle::Throttle;
 use crate::service::readiness::Readiness;
 
-/// How many connections are served at a time; more wait to be accepted.
+/// How many connections are served at a time. One more ends the oldest of those that have not sent
+/// their request yet: who sends half a request would keep probes out otherwise, and have the process
+/// restarted by that.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take for the head of its request.
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -51,22 +53,23 @@ pub struct Admin {
 pub type AdminTls = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
 
 /// A connection that fails is its client's affair.
-async fn accepted(stream: TcpStream, tls: Option<AdminTls>, admin: &Admin) {
+async fn accepted(stream: Socket, tls: Option<AdminTls>, admin: &Admin, asked: &AtomicBool) {
     match tls {
-        None => connection(stream, admin).await.ok(),
+        None => connection(stream, admin, asked).await.ok(),
         Some(tls) => match tls().accept(stream).await {
-            Ok(stream) => connection(stream, admin).await.ok(),
+            Ok(stream) => connection(stream, admin, asked).await.ok(),
             Err(_) => None,
         },
     };
 }
 
-async fn connection<S>(stream: S, admin: &Admin) -> hyper::Result<()>
+async fn connection<S>(stream: S, admin: &Admin, asked: &AtomicBool) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
-        let answer = admin.answer(request.method(), request.uri().path());
+        asked.store(true, Ordering::Relaxed);
+        let answer = admin.answer(request.method(), request.uri().path(), request.headers());
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     http1::Builder::new()
@@ -79,24 +82,56 @@ where
         .await
 }
 
+/// Connections that are served, the oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    open: VecDeque<Open>,
+}
+
+struct Open {
+    task: AbortHandle,
+    /// Whether its request is there as a whole. What is left then takes no time but the network's.
+    asked: Arc<AtomicBool>,
+}
+
+impl Connections {
+    /// Waits until there is room for one more, which costs a half-sent request its connection.
+    async fn make_room(&mut self) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.open.retain(|open| !open.task.is_finished());
+            if self.open.len() < MAX_CONNECTIONS {
+                return;
+            }
+            let half_sent = self.open.iter().position(|open| !open.asked.load(Ordering::Relaxed));
+            match half_sent.and_then(|oldest| self.open.remove(oldest)) {
+                Some(oldest) => oldest.task.abort(),
+                None => drop(self.tasks.join_next().await),
+            }
+        }
+    }
+
+    fn serve(&mut self, stream: Socket, tls: Option<AdminTls>, admin: Arc<Admin>) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&asked);
+        let task = self.tasks.spawn(async move {
+            let serving = accepted(stream, tls, &admin, &noted);
+            tokio::time::timeout(CONNECTION_TIME, serving).await.ok();
+        });
+        self.open.push_back(Open { task, asked });
+    }
+}
+
 impl Admin {
     /// Serves until it is dropped, which ends its connections too.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Option<AdminTls>) {
-        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
+    pub async fn serve(self: Arc<Self>, listener: Listener, tls: Option<AdminTls>) {
+        let mut connections = Connections::default();
         loop {
-            // It is never closed.
-            let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
-            while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (admin, tls) = (Arc::clone(&self), tls.clone());
-                    connections.spawn(async move {
-                        tokio::time::timeout(CONNECTION_TIME, accepted(stream, tls, &admin))
-                            .await
-                            .ok();
-                        drop(place);
-                    });
+                    connections.make_room().await;
+                    connections.serve(stream, tls.clone(), Arc::clone(&self));
                 }
                 Err(error) => {
                     static REFUSED: Throttle = Throttle::each_second();
@@ -110,12 +145,12 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let answer = match path {
-            "/livez" => Admin::alive,
-            "/readyz" => Admin::ready,
-            "/metrics" => Admin::measured,
-            "/version" => Admin::version,
+    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let answer: &dyn Fn() -> Response<Full<Bytes>> = match path {
+            "/livez" => &|| self.alive(),
+            "/readyz" => &|| self.ready(),
+            "/metrics" => &|| self.measured(headers),
+            "/version" => &|| self.version(),
             _ => return text(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
         if ![Method::GET, Method::HEAD].contains(method) {
@@ -123,7 +158,7 @@ impl Admin {
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        answer(self)
+        answer()
     }
 
     /// Whoever can answer is alive. Nothing else counts: restarting does not mend a database.
@@ -144,9 +179,11 @@ impl Admin {
         }
     }
 
-    fn measured(&self) -> Response<Full<Bytes>> {
-        match self.metrics.text() {
-            Ok(metrics) => respond(StatusCode::OK, Metrics::CONTENT_TYPE, metrics),
+    /// In OpenMetrics, unless the client takes the older text format only.
+    fn measured(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let format = Format::asked_for(headers.get_all(ACCEPT));
+        match self.metrics.text(format) {
+            Ok(metrics) => respond(StatusCode::OK, format.content_type(), metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n"),
         }
     }

@@ -4,8 +4,10 @@
 
 mod admin;
 mod metrics;
+mod socket;
 mod version;
 
 pub use admin::{Admin, AdminTls};
-pub use metrics::Metrics;
+pub use metrics::{Format, Metrics};
+pub use socket::{Address, Detached, Listener, Socket, UnixSocket};
 pub use version::Version;

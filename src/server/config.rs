@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::decision_log::DecisionLogConfig;
 use super::limits::ServeLimits;
 use super::tls::TlsFiles;
+use crate::http::Listener;
 use crate::service::warm_up::WarmUp;
 use crate::service::watch::WatchLimits;
 use crate::store::{FollowLimits, OpenOptions};
@@ -25,15 +26,15 @@ pub struct CatalogFile {
 #[derive(Debug)]
 pub struct Listeners {
     /// For gRPC.
-    pub grpc: TcpListener,
+    pub grpc: Listener,
     /// For operators, if they want it.
-    pub admin: Option<TcpListener>,
+    pub admin: Option<Listener>,
 }
 
 impl From<TcpListener> for Listeners {
     /// For gRPC only.
     fn from(grpc: TcpListener) -> Self {
-        Listeners { grpc, admin: None }
+        Listeners { grpc: grpc.into(), admin: None }
     }
 }
 

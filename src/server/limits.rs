@@ -94,6 +94,8 @@ pub(super) struct Door {
     pub(super) too_many_of_address: AtomicU64,
     /// Of connections that never began to speak HTTP/2.
     pub(super) silent: AtomicU64,
+    /// Of connections that began to speak something else.
+    pub(super) not_http2: AtomicU64,
     pub(super) ends: Arc<Ends>,
     pub(super) probes_refused: Arc<ProbeRefusals>,
 }
@@ -167,6 +169,7 @@ impl Door {
             too_many: AtomicU64::new(0),
             too_many_of_address: AtomicU64::new(0),
             silent: AtomicU64::new(0),
+            not_http2: AtomicU64::new(0),
             ends: Arc::default(),
             probes_refused: Arc::default(),
         })

@@ -16,6 +16,7 @@ use prometheus_client::registry::Unit;
 
 use super::Services;
 use super::limits::Door;
+use super::process::ProcessUsage;
 use super::reload::AllReloads;
 use super::security::Security;
 use super::strangers::{ProbeRefusals, Why};
@@ -34,6 +35,7 @@ use crate::store::{CacheStats, Cached, EpochCounts, SqlStore, Standing};
 /// What is known of a server before it has opened its database.
 pub(super) fn of_process(metrics: &Metrics, version: &Version) {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics.add_common(ProcessUsage::new());
     metrics.add(Process { version: version.clone(), started: since_epoch.as_secs_f64() });
 }
 
@@ -114,7 +116,7 @@ impl<'a> Lines<'a> {
 }
 
 /// One number without labels.
-fn plain(
+pub(super) fn plain(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -404,6 +406,7 @@ impl Collector for Limits {
             ("limit", &door.too_many),
             ("address_limit", &door.too_many_of_address),
             ("silent", &door.silent),
+            ("not_http2", &door.not_http2),
         ] {
             lines.counter([("reason", reason)], count.load(Ordering::Relaxed))?;
         }

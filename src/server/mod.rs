@@ -11,6 +11,7 @@ mod housekeeping;
 mod jwks;
 mod limits;
 mod metrics;
+mod process;
 mod reload;
 mod security;
 mod strangers;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tonic_reflection::pb::{v1, v1alpha};
 
 pub use catalogs::CatalogError;
 pub use config::{CatalogFile, Config, Listeners};
@@ -41,6 +43,7 @@ use crate::grpc::api::{Methods, Shared};
 use crate::grpc::edge::EdgeLimits;
 use crate::grpc::health::Health;
 use crate::grpc::meter::RpcCounts;
+use crate::grpc::reflection::{MAX_QUESTION_BYTES, Reflection};
 use crate::grpc::{self, AuthzApi, CheckStreams, MemberApi, RoleApi, TenantApi};
 use crate::http::{Admin, Metrics, Version};
 use crate::service::decide::Decisions;
@@ -145,8 +148,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let Listeners { grpc: listener, admin: admin_listener } = listeners.into();
-    let address = listener.local_addr().map_err(transport)?;
-    let security = Security::start(&config, address).await?;
+    let address = listener.local_address().map_err(transport)?;
+    let security = Security::start(&config, &address).await?;
     // Health and metrics come first and go last, so that the start and the end can be watched too.
     let readiness = Readiness::starting();
     let admin = Arc::new(Admin {
@@ -158,7 +161,7 @@ pub async fn run(
     // Aborted when it is dropped.
     let mut background = JoinSet::new();
     if let Some(listener) = admin_listener {
-        let address = listener.local_addr().map_err(transport)?;
+        let address = listener.local_address().map_err(transport)?;
         tracing::info!(%address, "serving health and metrics");
         background.spawn(Arc::clone(&admin).serve(listener, security.admin_tls(&config)));
     }
@@ -257,16 +260,9 @@ fn everything(
     health: Health,
     shared: Shared,
 ) -> Result<MakeEverything, ServeError> {
-    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
-        builder
-            .register_encoded_file_descriptor_set(grpc::pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that clients without generated code can read the details of an error.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let configure = tonic_reflection::server::Builder::configure;
-    let v1 = reflection(configure()).build_v1().map_err(transport)?;
-    let v1alpha = reflection(configure()).build_v1alpha().map_err(transport)?;
+    // With the details that errors carry, so that clients without generated code can read them.
+    let described = [&DESCRIPTORS[..], &[tonic_types::pb::FILE_DESCRIPTOR_SET]].concat();
+    let reflection = Reflection::of(&described).map_err(transport)?;
     Ok(Arc::new(move || {
         let Services { decisions, roles, tenants, members, .. } = services.clone();
         let authz = AuthzApi::new(decisions.clone(), roles.clone(), watches.clone());
@@ -278,7 +274,11 @@ fn everything(
             MemberApi::new(members),
             shared.limits.message_bytes,
         );
-        let (v1, v1alpha) = (v1.clone(), v1alpha.clone());
+        let v1 = v1::server_reflection_server::ServerReflectionServer::new(reflection.clone())
+            .max_decoding_message_size(MAX_QUESTION_BYTES);
+        let v1alpha =
+            v1alpha::server_reflection_server::ServerReflectionServer::new(reflection.clone())
+                .max_decoding_message_size(MAX_QUESTION_BYTES);
         let methods = methods.and(|ours| ours.add_service(v1).add_service(v1alpha));
         let (api, health) = (shared.around(methods), health.clone());
         Everything { api, decisions, health, shared: shared.clone() }

@@ -1,7 +1,6 @@
 //! Who may call and who could listen in: what must be right before the first connection is taken,
 //! and what changes while the server runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use super::Config;
 use super::callers::CallersWatch;
 use super::reload::{self, AllReloads, Contents, Watched};
 use super::tls::Tls;
-use crate::http::AdminTls;
+use crate::http::{Address, AdminTls};
 use crate::service::authentication::Authenticator;
 
 /// How often certificates of open connections are looked at, for their time may be over.
@@ -21,9 +20,9 @@ pub enum SecurityError {
     /// Without caller authentication only this machine may reach it.
     #[error(
         "--dev serves without any authentication, so it only listens on loopback, and {0} is not: \
-         use 127.0.0.1 or [::1], or --callers instead of --dev"
+         use localhost, 127.0.0.1, [::1] or unix:PATH, or --callers instead of --dev"
     )]
-    NotLoopback(SocketAddr),
+    NotLoopback(Address),
     /// Nobody could be told from anybody.
     #[error(
         "nobody could call: name the callers in a file (--callers FILE), or start with --dev, which \
@@ -40,7 +39,7 @@ pub enum SecurityError {
         "without TLS, credentials could be read on the way to {0}: give --tls-cert and --tls-key, or \
          listen on loopback. If something before this server does TLS, say --insecure-plaintext"
     )]
-    Plaintext(SocketAddr),
+    Plaintext(Address),
     /// Two flags that say the opposite.
     #[error("--insecure-plaintext means no TLS, and --tls-cert means TLS: leave one of them out")]
     PlaintextWithTls,
@@ -65,18 +64,18 @@ pub(super) struct Security {
 
 impl Security {
     /// For a server that listens there. Everything that is wrong is found here.
-    pub(super) async fn start(config: &Config, address: SocketAddr) -> Result<Self, SecurityError> {
-        let here = address.ip().is_loopback();
+    pub(super) async fn start(config: &Config, address: &Address) -> Result<Self, SecurityError> {
+        let here = address.is_loopback();
         match (&config.callers, config.dev) {
             (None, false) => return Err(SecurityError::NoCallers),
             (Some(_), true) => return Err(SecurityError::DevWithCallers),
-            (None, true) if !here => return Err(SecurityError::NotLoopback(address)),
+            (None, true) if !here => return Err(SecurityError::NotLoopback(address.clone())),
             _ => {}
         }
         match &config.tls {
             None if config.admin_tls => return Err(SecurityError::AdminTlsWithoutTls),
             None if !here && !config.insecure_plaintext => {
-                return Err(SecurityError::Plaintext(address));
+                return Err(SecurityError::Plaintext(address.clone()));
             }
             Some(_) if config.insecure_plaintext => return Err(SecurityError::PlaintextWithTls),
             _ => {}

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::worker::Worker;
 use crate::domain::throttle::Throttle;
+use crate::http::{Detached, Listener};
 use crate::server::limits::{Door, Place};
 
 /// What to wait after a connection could not be accepted, for want of file descriptors, say.
@@ -16,7 +16,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection that nothing was read from yet.
 pub(super) struct Arrival {
     /// Not yet of any runtime.
-    pub(super) stream: std::net::TcpStream,
+    pub(super) stream: Detached,
     pub(super) place: Place,
     /// Turns true when the connection is to end; draining waits until it is dropped.
     pub(super) draining: watch::Receiver<bool>,
@@ -24,15 +24,15 @@ pub(super) struct Arrival {
 
 /// Gives each connection to the thread that has the fewest. Dropping it closes the listener.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     door: Arc<Door>,
     workers: Arc<[Worker]>,
     draining: watch::Sender<bool>,
 ) {
     loop {
         let accepted = match listener.accept().await {
-            Ok((stream, address)) => match door.enter(address.ip()) {
-                Some(place) => ready(stream).map(|stream| (stream, place)),
+            Ok((stream, address)) => match door.enter(address) {
+                Some(place) => stream.detach().map(|stream| (stream, place)),
                 // Closed at once: there is no status before HTTP/2 is spoken.
                 None => continue,
             },
@@ -54,11 +54,4 @@ pub(super) async fn accept(
             worker.give(arrival);
         }
     }
-}
-
-/// Free of this runtime, for the one that will serve it.
-fn ready(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
-    // Without it small answers would wait for more; a connection on which it fails is broken.
-    stream.set_nodelay(true).ok();
-    stream.into_std()
 }

@@ -1,6 +1,8 @@
-//! A client that says nothing: HTTP/2 itself has no limit for how long that may take, and asks nobody
-//! whether he is still there before he has begun.
+//! The first bytes of a connection: whether they come in time, and whether they are HTTP/2. HTTP/2
+//! itself has no limit for how long that may take, and asks nobody whether he is still there before he
+//! has begun; and a server of it speaks first, which no client of another protocol understands.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +17,21 @@ use crate::server::limits::Door;
 
 /// How long a client may take to begin.
 const TIME: Duration = Duration::from_secs(10);
+/// The first bytes of every client of HTTP/2.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The preface and the head of the settings that follow it.
-const BYTES: usize = 24 + 9;
+const BYTES: usize = PREFACE.len() + 9;
+
+/// Protocol that a client speaks, as its first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/2.
+    Http2,
+    /// Letters, as HTTP/1 begins with.
+    Http1,
+    /// None that could be answered, such as TLS where none is expected.
+    Unknown,
+}
 
 /// A stream that fails when its client does not begin in time.
 #[derive(Debug)]
@@ -24,6 +39,8 @@ pub(super) struct Beginning<S> {
     stream: S,
     /// Until it has begun.
     missing: Option<Missing>,
+    /// First bytes, to be read once more.
+    again: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -37,7 +54,8 @@ impl<S> Beginning<S> {
     /// The door counts those who do not.
     pub(super) fn new(stream: S, door: Arc<Door>) -> Self {
         let until = Box::pin(tokio::time::sleep(TIME));
-        Beginning { stream, missing: Some(Missing { bytes: BYTES, until, door }) }
+        let missing = Some(Missing { bytes: BYTES, until, door });
+        Beginning { stream, missing, again: Vec::new() }
     }
 
     fn begin(&mut self, context: &mut Context<'_>, read: usize) -> io::Result<()> {
@@ -54,12 +72,46 @@ impl<S> Beginning<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Beginning<S> {
+    /// Reads until it is certain what the client speaks. What was read is read once more by whoever
+    /// reads next.
+    pub(super) async fn protocol(&mut self) -> io::Result<Protocol> {
+        let mut first = [0; PREFACE.len()];
+        let mut buffer = ReadBuf::new(&mut first);
+        let protocol = loop {
+            let before = buffer.filled().len();
+            poll_fn(|context| Pin::new(&mut *self).poll_read(context, &mut buffer)).await?;
+            match buffer.filled() {
+                read if read.len() == before => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read if read == PREFACE => break Protocol::Http2,
+                read if PREFACE.starts_with(read) => {}
+                read => {
+                    // Other limits count for these, or none is needed.
+                    let door = self.missing.take().map(|missing| missing.door);
+                    if let Some(door) = door {
+                        door.not_http2.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let is_text = read.first().is_some_and(u8::is_ascii_alphabetic);
+                    break if is_text { Protocol::Http1 } else { Protocol::Unknown };
+                }
+            }
+        };
+        self.again = buffer.filled().to_vec();
+        Ok(protocol)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Beginning<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let length = self.again.len().min(buffer.remaining());
+            buffer.put_slice(self.again.drain(..length).as_slice());
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.begin(context, buffer.filled().len() - before)?;

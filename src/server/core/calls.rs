@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use http::header::HeaderMap;
 use http::request::Parts;
+use http::uri::{Authority, Scheme};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
-use tonic::Status;
+use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::message::Message;
@@ -31,6 +32,7 @@ use crate::grpc::edge::deadline;
 use crate::grpc::health::Health;
 use crate::grpc::hot::{CHECK, HotBody, HotChecks};
 use crate::grpc::meter::CallUnderWay;
+use crate::grpc::not_grpc::NotGrpc;
 use crate::grpc::status::internal;
 use crate::grpc::unread::{self, Answer as Counted, CALL_BYTES, Holding, Unread};
 use crate::server::limits::Place;
@@ -98,6 +100,10 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     fn call(&self, request: Request<Incoming>) -> Call {
         self.0.activity.begin();
         let answers = Arc::clone(&self.0);
+        if let Some(why) = NotGrpc::of(&request) {
+            let asked = Some(answers.point_out(why, &request));
+            return Call { check: None, asked, answers };
+        }
         let request = request.map(Message::of);
         let path = request.uri().path();
         if path == CHECK && answers.gate.is_known() {
@@ -117,6 +123,17 @@ impl Answers {
         let health = (&self.health, &self.probes);
         let probe = Probe::new(request, health, self.time, call, &self.activity);
         self.asked(Answering::Probe(Box::new(probe)), None)
+    }
+
+    /// What is said to a request that is no call, whoever makes it.
+    fn point_out(&self, why: NotGrpc, request: &Request<Incoming>) -> Asked {
+        let uri = request.uri();
+        self.begin(uri.path()).refused(Code::Unknown);
+        self.gate.count();
+        let is_encrypted = uri.scheme() == Some(&Scheme::HTTPS);
+        let response = why.response(uri.authority().map(Authority::as_str), is_encrypted);
+        let response = response.map(|text| CallBody::Text(Some(text)));
+        self.asked(Answering::Refused(Some(Box::new(response))), None)
     }
 
     fn asked(&self, answer: Answering, waiting: Option<Probing>) -> Asked {
@@ -386,6 +403,8 @@ pub(super) enum CallBody {
     },
     /// Of a watch of health.
     Watch(WatchBody),
+    /// Of a request that is no call.
+    Text(Option<Bytes>),
 }
 
 impl Body for CallBody {
@@ -407,6 +426,7 @@ impl Body for CallBody {
                 )
             }
             CallBody::Watch(body) => body.poll_frame(context),
+            CallBody::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
 
@@ -416,6 +436,7 @@ impl Body for CallBody {
             CallBody::Hot(body) => body.is_end_stream(),
             CallBody::Other { body, ended, .. } => *ended || body.is_end_stream(),
             CallBody::Watch(_) => false,
+            CallBody::Text(text) => text.is_none(),
         }
     }
 
@@ -425,6 +446,9 @@ impl Body for CallBody {
             CallBody::Hot(body) => body.size_hint(),
             CallBody::Other { body, .. } => body.size_hint(),
             CallBody::Watch(_) => SizeHint::default(),
+            CallBody::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
         }
     }
 }

@@ -9,22 +9,24 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::accept::Arrival;
-use super::beginning::Beginning;
+use super::beginning::{Beginning, Protocol};
 use super::calls::Calls;
 use super::minder::{Activity, Minder, Orders};
-use super::{Everything, Serving};
+use super::{Everything, Serving, signpost};
 use crate::domain::throttle::Throttle;
 use crate::server::limits::{Place, ServeLimits};
 use crate::server::tls::{Handshaken, Tls};
 use crate::service::authentication::Peer;
 
-/// The largest header block of a request.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// The largest header block that is read of a request, of which the api takes less
+/// ([`MAX_HEAD_BYTES`](crate::grpc::edge::MAX_HEAD_BYTES)). What is beyond it costs its stream only, with
+/// a status 431, up to seven frames of 16 KiB, or four times as much once unpacked. What is beyond that
+/// ends its connection: h2 does not even read it.
+const MAX_HEADER_BYTES: u32 = 64 << 10;
 /// How long a connection may take to say that it is still there.
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How many streams a client may have reset that were not looked at yet, before its connection ends.
@@ -69,8 +71,8 @@ impl Connections {
 
     /// Serves one until it ends.
     pub(super) async fn serve(&self, arrival: Arrival) {
-        let Arrival { stream, place, draining } = arrival;
-        let stream = match TcpStream::from_std(stream) {
+        let Arrival { stream, place, mut draining } = arrival;
+        let stream = match stream.attach() {
             Ok(stream) => stream,
             Err(error) => {
                 static REFUSED: Throttle = Throttle::each_second();
@@ -87,6 +89,7 @@ impl Connections {
         let handshaken = tokio::select! {
             handshaken = tls.handshake(stream, place.turn()) => handshaken,
             _ = place.ending.asked() => return,
+            _ = draining.wait_for(|draining| *draining) => return,
         };
         if let Some(Handshaken { stream, peer }) = handshaken {
             self.speak(stream, place, draining, peer).await;
@@ -97,9 +100,37 @@ impl Connections {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
         place: Arc<Place>,
-        draining: watch::Receiver<bool>,
+        mut draining: watch::Receiver<bool>,
         peer: Option<(Peer, oneshot::Receiver<()>)>,
     ) {
+        let mut stream = Beginning::new(stream, Arc::clone(&place.door));
+        // Nothing was asked yet that could be waited for.
+        let protocol = tokio::select! {
+            protocol = stream.protocol() => protocol,
+            _ = place.ending.asked() => return,
+            _ = draining.wait_for(|draining| *draining) => return,
+        };
+        match protocol {
+            Ok(Protocol::Http2) => {}
+            Ok(Protocol::Http1) => {
+                tokio::select! {
+                    () = signpost::answer(stream, self.tls.is_some()) => {}
+                    _ = place.ending.asked() => {}
+                    _ = draining.wait_for(|draining| *draining) => {}
+                }
+                return;
+            }
+            Ok(Protocol::Unknown) => {
+                tracing::debug!(
+                    "a client speaks neither HTTP/2 nor HTTP/1; perhaps TLS where there is none"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection did not begin");
+                return;
+            }
+        }
         let (peer, revoked) = peer.unzip();
         let activity = Arc::new(Activity::default());
         let minder = Minder {
@@ -116,7 +147,6 @@ impl Connections {
         let mut politely = Some(politely);
         let peer = peer.map(Arc::new);
         let calls = Calls::new(&self.everything, self.elsewhere.clone(), peer, &place, activity);
-        let stream = Beginning::new(stream, Arc::clone(&place.door));
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
         let ended = poll_fn(|context| {
             if let Some(asked) = &mut politely

@@ -14,6 +14,10 @@ use crate::server::strangers::{Ending, Why};
 
 /// How often idleness is looked for within the time that is allowed.
 const LOOKS: u32 = 4;
+/// How long a connection without a call may take to end after it was asked to. A client that heeds the
+/// request ends it in a round trip; one that does not would keep it, and a server that drains, for as
+/// long as calls may take.
+const IDLE_END: Duration = Duration::from_secs(2);
 
 /// The same for a connection of nobody known.
 const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(1);
@@ -111,6 +115,7 @@ impl Minder {
             () = &mut revoked => {}
             // What it is asked to end for is not a reason again.
             () = displaced(&ending) => {}
+            () = is_idle(&activity, Some(IDLE_END.min(patience))) => {}
             () = sleep(patience) => {}
         }
         tell.send(()).ok();

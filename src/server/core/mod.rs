@@ -17,13 +17,13 @@ mod message;
 mod minder;
 mod probe;
 mod refusal;
+mod signpost;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -31,6 +31,7 @@ use super::limits::{Door, ServeLimits};
 use super::tls::Tls;
 use crate::grpc::api::{self, Shared};
 use crate::grpc::health::Health;
+use crate::http::Listener;
 use crate::service::decide::Decisions;
 use crate::store::Cached;
 
@@ -76,7 +77,7 @@ impl Core {
     /// # Errors
     /// A thread cannot be had.
     pub(super) fn start(
-        listener: TcpListener,
+        listener: Listener,
         door: Arc<Door>,
         workers: usize,
         serving: &Serving,

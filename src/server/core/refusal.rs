@@ -71,11 +71,16 @@ impl Gate {
     ) -> Response<CallBody> {
         self.authenticator.refusals().add(why, method);
         call.refused(Code::Unauthenticated);
-        self.client.count_refused();
-        self.end_if_refused();
+        self.count();
         let mut response = Response::new(CallBody::default());
         *response.headers_mut() = ANSWER.clone();
         response
+    }
+
+    /// Counts a call that was refused from its head, whoever made it.
+    pub(super) fn count(&self) {
+        self.client.count_refused();
+        self.end_if_refused();
     }
 
     /// Those that had to wait were counted where they did.

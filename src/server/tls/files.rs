@@ -69,7 +69,8 @@ impl Material {
             }
         };
         let mut grpc = grpc.with_single_cert(chain, key).map_err(unfit)?;
-        grpc.alpn_protocols = vec![b"h2".to_vec()];
+        // HTTP/1 is not served, but told so in words.
+        grpc.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if verifier.is_some() {
             // A resumed session would bring back a certificate without looking at it again.
             grpc.session_storage = Arc::new(NoServerSessionStorage {});

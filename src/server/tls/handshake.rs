@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{Chain, Tls, peer};
+use crate::http::Socket;
 use crate::service::authentication::Peer;
 
 /// How long a handshake may take.
@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// A connection on which both sides have shown what they must.
 pub(in crate::server) struct Handshaken {
-    pub(in crate::server) stream: TlsStream<TcpStream>,
+    pub(in crate::server) stream: TlsStream<Socket>,
     /// Whom the client's certificate names, and what ends the connection with it.
     pub(in crate::server) peer: Option<(Peer, oneshot::Receiver<()>)>,
 }
@@ -26,7 +26,7 @@ impl Tls {
     /// The connection, if both sides show what they must, and in time, waiting for its turn included.
     pub(in crate::server) async fn handshake<T>(
         &self,
-        stream: TcpStream,
+        stream: Socket,
         turn: impl Future<Output = T>,
     ) -> Option<Handshaken> {
         let material = self.material();

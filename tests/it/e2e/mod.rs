@@ -1,6 +1,7 @@
 //! Whole processes over real sockets.
 
 mod actors;
+mod addresses;
 mod audit;
 mod callers;
 mod check_stream;
@@ -37,4 +38,5 @@ mod suspension;
 mod under_way;
 mod upgrade;
 mod watch;
+mod wire;
 mod zero_values;

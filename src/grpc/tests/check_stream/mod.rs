@@ -107,7 +107,7 @@ impl Bench {
             message_bytes: LIMIT,
             percent: 100,
         }));
-        let mut service = AdmissionLayer::new(Arc::clone(&room)).layer(service);
+        let mut service = AdmissionLayer::new(Arc::clone(&room), 8 << 20).layer(service);
         let response = service.call(request).await.unwrap();
         Stream {
             questions: Some(questions),

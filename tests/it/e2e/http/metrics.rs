@@ -289,11 +289,60 @@ fn assert_documented(measured: &Exposition) {
     let families: BTreeSet<String> = measured.labels().into_keys().collect();
     let mentioned: BTreeSet<&str> = page
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("rolegate_"))
+        .filter(|word| word.starts_with("rolegate_") || word.starts_with("process_"))
         .map(|word| word.trim_end_matches("_total").trim_end_matches("_bucket"))
         .collect();
     let families: BTreeSet<&str> = families.iter().map(String::as_str).collect();
     assert_eq!(mentioned, families);
+}
+
+/// What only takes the older text format gets it, with the same numbers in it.
+#[tokio::test]
+async fn metrics_come_in_the_older_format_for_whoever_asks_for_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, admin) = start(directory.path(), &[]);
+    let accept = "Accept: text/plain;version=0.0.4\r\n";
+    let reply = super::request_with(&admin, "GET", "/metrics", accept).await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{}", reply.head);
+    let (mut family, mut samples) = (String::new(), 0);
+    for line in reply.body.lines() {
+        if let Some(typed) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = typed.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            name.clone_into(&mut family);
+        } else if !line.starts_with('#') {
+            // What a parser of this format takes for the family's.
+            let name = line.split(['{', ' ']).next().unwrap();
+            let rest = name.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("{line}"));
+            assert!(["", "_bucket", "_sum", "_count"].contains(&rest), "{line}");
+            samples += 1;
+        } else {
+            assert!(line.starts_with("# HELP "), "{line}");
+        }
+    }
+    assert!(samples > 20, "{samples}");
+    for name in ["rolegate_decisions_total", "process_cpu_seconds_total"] {
+        assert!(reply.body.contains(&format!("# TYPE {name} counter\n")), "{name}");
+    }
+    let newer = get(&admin, "/metrics").await;
+    assert!(newer.head.contains("application/openmetrics-text"), "{}", newer.head);
+}
+
+#[tokio::test]
+async fn metrics_tell_what_the_kernel_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, admin) = start(directory.path(), &[]);
+    let measured = scrape(&admin).await;
+    let value = |name: &str| measured.value(name, &[]);
+    assert!(value("process_cpu_seconds_total") > 0.0);
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+    assert!(value("process_open_fds") > 5.0);
+    assert!(value("process_max_fds") >= value("process_open_fds"));
+    let difference = value("process_start_time_seconds") - value("rolegate_start_time_seconds");
+    assert!(difference.abs() < 60.0, "{difference}");
 }
 
 #[tokio::test]

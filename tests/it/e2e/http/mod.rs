@@ -23,9 +23,14 @@ struct Reply {
 }
 
 async fn request(address: &str, method: &str, path: &str) -> Reply {
+    request_with(address, method, path, "").await
+}
+
+/// The same with more headers.
+async fn request_with(address: &str, method: &str, path: &str, headers: &str) -> Reply {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
@@ -119,6 +124,23 @@ fn an_admin_port_that_cannot_be_is_refused_and_none_is_none() {
     let (code, said) = health("none");
     assert_eq!(code, Some(1));
     assert!(said.contains("--admin-addr"), "{said}");
+}
+
+/// Half a head of many clients, for as long as the test lasts: more than could be served one after the
+/// other in the time that a probe is waited for here.
+#[tokio::test]
+async fn half_sent_requests_make_room_for_whole_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, admin) = start(directory.path(), &[]);
+    let mut halves = Vec::new();
+    for _ in 0..480 {
+        let mut stream = TcpStream::connect(&admin).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await.unwrap();
+        halves.push(stream);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(get(&admin, path).await.status, 200, "{path}");
+    }
 }
 
 /// As many connections as are served at a time, none of which says anything.
