@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::accept::{read, read_as_caller};
+use super::answer::{answer, may_be_named};
 use super::fields::{Fields, Path, Sound};
+use super::item_error::ErrorRoom;
 use super::pb::authz_service_server::AuthzService;
 use super::watch::WatchStream;
 use super::{authz_show, item_error, pb, show, values, watch};
@@ -20,6 +22,9 @@ use crate::service::roles::Roles;
 use crate::service::watch::Watches;
 use crate::service::who::Authorized;
 use crate::store::DecisionSource;
+
+/// What is said of items that are no questions in one answer, in bytes.
+const MAX_ERROR_BYTES: usize = 1 << 20;
 
 /// Serves decisions.
 #[derive(Debug, Clone)]
@@ -78,16 +83,17 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let Answer { value, catalog, token, stale_since } =
             self.decisions.check_batch(asker, &tenant, questions.collect(), &consistency).await?;
         use pb::check_item_result::Result as ItemResult;
-        let show = |item| match item {
+        let mut room = ErrorRoom::new(MAX_ERROR_BYTES);
+        let mut show = |item| match item {
             Ok(decision) => ItemResult::Decision(show::decision(catalog.as_deref(), decision)),
-            Err(violation) => ItemResult::Error(item_error::of_violation(&violation)),
+            Err(violation) => ItemResult::Error(room.fit(item_error::of_violation(&violation))),
         };
         let items = value.into_iter().map(|item| pb::CheckItemResult { result: Some(show(item)) });
-        Ok(Response::new(pb::BatchCheckResponse {
+        answer(pb::BatchCheckResponse {
             items: items.collect(),
             consistency_token: token.unwrap_or_default(),
             stale_since: stale_since.map(show::time),
-        }))
+        })
     }
 
     type CheckStreamStream = tonic::codegen::BoxStream<pb::CheckStreamResponse>;
@@ -111,6 +117,7 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let tenant: Sound<TenantId> = fields.tenant("tenant_id", &tenant_id);
         let member = fields.id("member_id", &member_id);
         let permission = fields.required("permission", permission);
+        may_be_named(&resources)?;
         let resources = fields.at_most(MAX_BATCH, "resources", resources);
         let resources = resources.and_then(|resources| candidates(&mut fields, resources));
         let consistency = values::consistency(&mut fields, consistency);
@@ -118,11 +125,11 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
             fields.all((tenant, member, permission, resources, consistency))?;
 
         let asker = Asker { caller: &caller.name, method: "AuthzService/FilterResources" };
-        let answer = self
+        let found = self
             .decisions
             .filter(asker, &tenant, &member, &permission, &resources, &consistency)
             .await?;
-        Ok(Response::new(authz_show::filtered(answer)))
+        answer(authz_show::filtered(found))
     }
 
     async fn plan_filter(
@@ -153,8 +160,8 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let consistency = values::consistency(&mut fields, consistency);
         let (tenant, member, consistency) = fields.all((tenant, member, consistency))?;
 
-        let answer = self.decisions.effective(&tenant, &member, &consistency).await?;
-        Ok(Response::new(authz_show::effective(answer)))
+        let found = self.decisions.effective(&tenant, &member, &consistency).await?;
+        answer(authz_show::effective(found))
     }
 
     async fn list_authorized_members(
@@ -188,12 +195,12 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
             member_id: member.to_string(),
             decided_by: show::deciding(catalog.as_deref(), decided_by),
         };
-        Ok(Response::new(pb::ListAuthorizedMembersResponse {
+        answer(pb::ListAuthorizedMembersResponse {
             members: items.into_iter().map(show).collect(),
             next_page_token: next_token,
             consistency_token: token.unwrap_or_default(),
             stale_since: stale_since.map(show::time),
-        }))
+        })
     }
 
     async fn explain(
@@ -206,8 +213,8 @@ impl<S: DecisionSource> AuthzService for AuthzApi<S> {
         let question = question(&mut fields, None, member_id, permission, resource);
         let (tenant, question) = fields.all((tenant, question))?;
 
-        let answer = self.roles.explain(&tenant, &question).await?;
-        Ok(Response::new(authz_show::explained(answer)))
+        let found = self.roles.explain(&tenant, &question).await?;
+        answer(authz_show::explained(found))
     }
 
     type WatchStream = WatchStream;

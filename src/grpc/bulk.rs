@@ -31,6 +31,7 @@ use crate::service::caller::Caller;
 use crate::service::counts::Tally;
 use crate::service::decide::{Decisions, MAX_BATCH};
 use crate::service::decision_log::Asker;
+use crate::service::page::MAX_ANSWER_BYTES;
 use crate::store::DecisionSource;
 
 /// What the result of an item usually takes, in bytes.
@@ -234,6 +235,9 @@ impl<S: DecisionSource> Desk<S> {
         }
         let Made { view, .. } = first?;
         wire::state_of_answer(&mut to, 2, self.0.token(tenant, &view), view.stale_since);
+        if to.len() > HEADER + MAX_ANSWER_BYTES {
+            return None;
+        }
         end(&mut to, start);
         self.0.count(&tally);
         let asker = Asker { caller: &caller.name, method: "AuthzService/BatchCheck" };
@@ -252,6 +256,10 @@ impl<S: DecisionSource> Desk<S> {
             wire::Filter::read(message)?;
         let at_hand = self.at_hand(caller, tenant, resources.len(), consistency)?;
         if self.0.is_logged() {
+            return None;
+        }
+        // What may be too many ids for one answer is told so there.
+        if message.len() > MAX_ANSWER_BYTES - (128 << 10) {
             return None;
         }
         let sieve = at_hand.sieve(member, permission)?;

@@ -1,5 +1,6 @@
 //! What is wrong with one item of a batch, in the words that a whole call would be refused with.
 
+use prost::Message as _;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -37,6 +38,28 @@ pub(super) fn of_error(error: ServiceError) -> ItemError {
     let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
     let message = status.message().to_owned();
     ItemError { reason, message, field: String::new(), metadata: metadata.into_iter().collect() }
+}
+
+/// Room for what is said of items that are refused, so that many of them fit into one answer.
+#[derive(Debug)]
+pub(super) struct ErrorRoom(usize);
+
+impl ErrorRoom {
+    /// For so many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        ErrorRoom(bytes)
+    }
+
+    /// Keeps of an error what there is room for: its reason and its field, if not all of it.
+    pub(super) fn fit(&mut self, error: ItemError) -> ItemError {
+        let bytes = error.encoded_len();
+        if let Some(left) = self.0.checked_sub(bytes) {
+            self.0 = left;
+            return error;
+        }
+        let ItemError { reason, field, .. } = error;
+        ItemError { reason, field, ..ItemError::default() }
+    }
 }
 
 fn item_error(field: String, said: Said) -> ItemError {

@@ -3,10 +3,13 @@
 use tonic::{Request, Response, Status};
 
 use super::accept::{read, write};
+use super::answer::answer;
 use super::fields::{Fields, Path, Sound};
+use super::item_error::ErrorRoom;
 use super::pb::member_service_server::MemberService;
+use super::wording::shortened;
 use super::{item_error, pb, show, values};
-use crate::domain::ids::{MemberId, RoleId, TenantId};
+use crate::domain::ids::{MAX_ID_BYTES, MemberId, RoleId, TenantId};
 use crate::domain::member::{Member, MemberStatus};
 use crate::domain::refusal::{Problem, Violation};
 use crate::service::members::Members;
@@ -15,6 +18,10 @@ use crate::service::roles::etag;
 use crate::service::upsert::{Batch, BatchMode, BatchResult, ItemOutcome, MAX_BATCH, Upsert};
 use crate::service::{WriteContext, Written};
 use crate::store::MemberFilter;
+
+/// What is said of refused items in one answer, in bytes. Ten thousand results and as many members who
+/// were archived or kept take the rest.
+const MAX_ERROR_BYTES: usize = 512 << 10;
 
 /// Serves the administration of members.
 #[derive(Debug, Clone)]
@@ -105,10 +112,10 @@ impl MemberService for MemberApi {
         let page = values::page(page_size, page_token);
 
         let Page { items, next_token } = self.members.list(&tenant, &filter, &page).await?;
-        Ok(Response::new(pb::ListMembersResponse {
+        answer(pb::ListMembersResponse {
             members: items.into_iter().map(show_member).collect(),
             next_page_token: next_token,
-        }))
+        })
     }
 
     async fn update_member(
@@ -280,9 +287,10 @@ impl MemberService for MemberApi {
         let batch = Batch { items: items.collect(), mode, archive_absent, etag };
 
         let Written { value, token } = self.members.upsert(context, &tenant, batch).await?;
+        let mut room = ErrorRoom::new(MAX_ERROR_BYTES);
         let BatchResult { items, archived, kept_owners, kept_from_actor, absent_unknown } = value;
         Ok(Response::new(pb::BatchUpsertMembersResponse {
-            results: items.into_iter().map(show_outcome).collect(),
+            results: items.into_iter().map(|item| show_outcome(&mut room, item)).collect(),
             archived_member_ids: show::member_ids(&archived),
             kept_owner_ids: show::member_ids(&kept_owners),
             absent_not_archived: absent_unknown,
@@ -323,15 +331,20 @@ fn upsert(index: usize, item: pb::MemberUpsert) -> Result<Upsert, (String, Vec<V
     Ok(Upsert { id, roles, teams, status })
 }
 
-fn show_outcome((member_id, outcome): (String, ItemOutcome)) -> pb::MemberUpsertResult {
+fn show_outcome(
+    room: &mut ErrorRoom,
+    (member_id, outcome): (String, ItemOutcome),
+) -> pb::MemberUpsertResult {
     let (outcome, error) = match outcome {
         ItemOutcome::Created => (pb::UpsertOutcome::Created, None),
         ItemOutcome::Updated => (pb::UpsertOutcome::Updated, None),
         ItemOutcome::Unchanged => (pb::UpsertOutcome::Unchanged, None),
         ItemOutcome::Refused(refusal) => {
-            (pb::UpsertOutcome::Refused, Some(item_error::of_refusal(&refusal)))
+            (pb::UpsertOutcome::Refused, Some(room.fit(item_error::of_refusal(&refusal))))
         }
     };
+    // As it was given; longer than any member's, it is only to be recognized.
+    let member_id = shortened(&member_id, MAX_ID_BYTES);
     pb::MemberUpsertResult { member_id, outcome: outcome.into(), error }
 }
 

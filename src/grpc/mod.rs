@@ -18,6 +18,7 @@
 mod accept;
 pub mod access;
 pub mod admission;
+mod answer;
 pub mod api;
 pub mod authenticate;
 mod authz;

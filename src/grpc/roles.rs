@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::accept::{read, write};
+use super::answer::answer;
 use super::fields::{Fields, Path, Sound};
 use super::pb::role_service_server::RoleService;
 use super::{pb, role_show, show, values};
@@ -41,7 +42,7 @@ impl RoleService for RoleApi {
         let (tenant,) = fields.all((tenant,))?;
 
         let catalog = self.roles.catalog(&tenant).await?;
-        Ok(Response::new(role_show::tree(&catalog, &language_code)))
+        answer(role_show::tree(&catalog, &language_code))
     }
 
     async fn create_role(
@@ -83,7 +84,7 @@ impl RoleService for RoleApi {
         let (tenant, role) = fields.all((tenant, role))?;
 
         let role = self.roles.get(&tenant, &role, &language_code).await?;
-        Ok(Response::new(pb::GetRoleResponse { role: Some(role_show::full(role)) }))
+        answer(pb::GetRoleResponse { role: Some(role_show::full(role)) })
     }
 
     async fn list_roles(
@@ -106,12 +107,12 @@ impl RoleService for RoleApi {
 
         let RoleList { page: Page { items, next_token }, custom_roles, limit } =
             self.roles.list(&tenant, &page, &language_code, counted).await?;
-        Ok(Response::new(pb::ListRolesResponse {
+        answer(pb::ListRolesResponse {
             roles: items.into_iter().map(show).collect(),
             next_page_token: next_token,
             custom_role_count: show::count(custom_roles),
             custom_role_limit: limit,
-        }))
+        })
     }
 
     async fn update_role(
@@ -230,8 +231,8 @@ impl RoleService for RoleApi {
         let (tenant, change) = fields.all((tenant, change))?;
         let page = values::page(page_size, page_token);
 
-        let answer = self.roles.preview(&tenant, &change, &page).await?;
-        Ok(Response::new(role_show::preview(answer)))
+        let preview = self.roles.preview(&tenant, &change, &page).await?;
+        answer(role_show::preview(preview))
     }
 
     async fn list_audit_events(
@@ -264,10 +265,10 @@ impl RoleService for RoleApi {
         let page = values::page(page_size, page_token);
 
         let Page { items, next_token } = self.roles.audit(&tenant, &filter, &page).await?;
-        Ok(Response::new(pb::ListAuditEventsResponse {
+        answer(pb::ListAuditEventsResponse {
             events: items.into_iter().map(role_show::event).collect(),
             next_page_token: next_token,
-        }))
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::accept::{read, read_as_caller, write};
+use super::answer::answer;
 use super::fields::Sound;
 use super::pb::tenant_service_server::TenantService;
 use super::{members, pb, show, values};
@@ -90,10 +91,10 @@ impl TenantService for TenantApi {
         let page = values::page(page_size, page_token);
 
         let Page { items, next_token } = self.tenants.list(&caller, &page, show_deleted).await?;
-        Ok(Response::new(pb::ListTenantsResponse {
+        answer(pb::ListTenantsResponse {
             tenants: items.into_iter().map(show_tenant).collect(),
             next_page_token: next_token,
-        }))
+        })
     }
 
     async fn change_plan(

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::acting::on_member;
 use super::counts::WriteCounts;
 use super::error::ServiceError;
-use super::page::{Page, PageRequest, Pager};
+use super::page::{Page, PageRequest, PageRoom, Pager};
 use super::preview::{Previewed, split};
 use super::refusals::RefusalCounts;
 use super::roles::{check_etag, unknown_roles};
@@ -61,7 +61,7 @@ impl Members {
         tx.member(tenant, id).await?.ok_or_else(not_found)
     }
 
-    /// Members in the order of their ids.
+    /// Members in the order of their ids; fewer than asked for where they have many teams.
     ///
     /// # Errors
     /// No such tenant, a bad page, or the store fails.
@@ -85,9 +85,12 @@ impl Members {
         let tx = self.store.read().await?;
         super::tenants::in_use(&self.store, &tx, tenant).await?;
         let mut items = tx.members(tenant, filter, after.as_ref(), size as u64 + 1).await?;
-        let more = items.len() > size;
+        let found = items.len();
         items.truncate(size);
-        let last = items.last().filter(|_| more);
+        let mut room = PageRoom::new();
+        let fitting = items.iter().take_while(|member| room.take(shown_bytes(member))).count();
+        items.truncate(fitting);
+        let last = items.last().filter(|_| fitting < found);
         let next_token = last.map(|member| pager.token(member.id.as_str())).unwrap_or_default();
         Ok(Page { items, next_token })
     }
@@ -249,6 +252,13 @@ impl Members {
         // Changes are kept for a while, so this one cannot name the member.
         operation.finish((), Touched::Tenant, trace).await
     }
+}
+
+/// About what a member takes in an answer.
+fn shown_bytes(member: &Member) -> usize {
+    let roles = member.roles.iter().map(RoleId::as_str);
+    let ids = roles.chain(member.teams.iter().map(TeamId::as_str));
+    member.id.as_str().len() + ids.map(|id| id.len() + 3).sum::<usize>() + 64
 }
 
 async fn existing(

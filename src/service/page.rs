@@ -10,6 +10,34 @@ pub const DEFAULT_PAGE_SIZE: usize = 100;
 /// The most that a page holds; more is asked for in vain, not refused (AIP-158).
 pub const MAX_PAGE_SIZE: usize = 1000;
 
+/// The largest answer, in bytes: what clients of gRPC take unless they are told otherwise.
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// About the most bytes on one page. One item is always on it, and takes less than the rest.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Room for the items of one page.
+#[derive(Debug)]
+pub(super) struct PageRoom {
+    left: usize,
+    is_empty: bool,
+}
+
+impl PageRoom {
+    pub(super) fn new() -> Self {
+        PageRoom { left: PAGE_BYTES, is_empty: true }
+    }
+
+    /// Takes room for one more item of so many bytes; `false`: it belongs on the next page.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left || self.is_empty;
+        if fits {
+            self.left = self.left.saturating_sub(bytes);
+            self.is_empty = false;
+        }
+        fits
+    }
+}
+
 /// Which page a caller wants.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
@@ -93,6 +121,15 @@ mod tests {
         ] {
             assert!(other.read(&page).is_err());
         }
+    }
+
+    #[test]
+    fn a_page_has_one_item_and_more_as_long_as_they_fit() {
+        let mut room = PageRoom::new();
+        assert!(room.take(PAGE_BYTES + 1));
+        assert!(!room.take(1));
+        let mut room = PageRoom::new();
+        assert!(room.take(PAGE_BYTES - 1) && room.take(1) && !room.take(1));
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::store::{MemberFilter, Touched};
 /// The most members in one batch.
 pub const MAX_BATCH: usize = 10_000;
 
+/// The most absent members that one batch archives: all of them are named in its answer.
+const MAX_ABSENT: usize = 10_000;
+
 /// Changes that name more members than this say "everything" instead: forgetting a tenant costs a
 /// follower less than forgetting thousands of members one by one.
 const MAX_NAMED: usize = 1_000;
@@ -457,6 +460,13 @@ async fn absent_members(
         let complete = (page.len() as u64) < PAGE;
         last = page.last().map(|member| member.id.clone()).or(last);
         absent.extend(page.into_iter().filter(|member| !named.contains(&member.id)));
+        if absent.len() > MAX_ABSENT {
+            let problem = Problem::Invalid(format!(
+                "would archive more than {MAX_ABSENT} members, and one batch archives no more. If that \
+                 is meant, archive them first, by items with the status ARCHIVED"
+            ));
+            return Err(Refusal::invalid("archive_absent", problem).into());
+        }
         if complete {
             return Ok(absent);
         }

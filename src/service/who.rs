@@ -3,7 +3,7 @@
 use super::decide::{Answer, known};
 use super::error::ServiceError;
 use super::held_roles::HeldRoles;
-use super::page::{MAX_PAGE_SIZE, Page, PageRequest, Pager};
+use super::page::{MAX_PAGE_SIZE, Page, PageRequest, PageRoom, Pager};
 use super::roles::Roles;
 use super::token::Consistency;
 use crate::domain::candidates::Candidates;
@@ -26,6 +26,16 @@ pub struct Authorized {
     pub member: MemberId,
     /// The roles; empty when everyone may.
     pub decided_by: Vec<DecidedBy>,
+}
+
+impl Authorized {
+    /// About what it takes in an answer.
+    fn bytes(&self, catalog: &Catalog) -> usize {
+        let scope = |scope| catalog.scope(scope).id.len();
+        let role =
+            |by: &DecidedBy| by.role.as_str().len() + by.scope.map(scope).unwrap_or_default() + 8;
+        self.member.as_str().len() + self.decided_by.iter().map(role).sum::<usize>() + 8
+    }
 }
 
 impl Roles {
@@ -58,7 +68,7 @@ impl Roles {
         let permission = known(&catalog, permission)?;
         let candidates = candidates(&tx, tenant, &catalog, permission, resource).await?;
         let mut roles = HeldRoles::new(&tx, tenant, &catalog);
-        let mut found = Vec::new();
+        let (mut found, mut room) = (Vec::new(), PageRoom::new());
         let mut last = cursor.map(|id| MemberId::trusted(&id));
         let mut scanned = 0;
         // All on one page if all of them may; more at a time where few do.
@@ -71,12 +81,17 @@ impl Roles {
                 if found.len() == size {
                     break 'scan true;
                 }
-                last = Some(subject.id.clone());
-                scanned += 1;
                 let decision = subject.decide(&catalog, permission, resource);
                 if decision.is_allowed() {
-                    found.push(Authorized { member: subject.id, decided_by: decision.decided_by });
+                    let shown =
+                        Authorized { member: subject.id.clone(), decided_by: decision.decided_by };
+                    if !room.take(shown.bytes(&catalog)) {
+                        break 'scan true;
+                    }
+                    found.push(shown);
                 }
+                last = Some(subject.id);
+                scanned += 1;
             }
             if complete {
                 break false;

@@ -15,14 +15,14 @@ use super::decide::Answer;
 use super::error::ServiceError;
 use super::held_roles::HeldRoles;
 use super::members::check_roles;
-use super::page::{Page, PageRequest, Pager};
+use super::page::{Page, PageRequest, PageRoom, Pager};
 use super::roles::{Roles, editable, parse_grants, reassignment};
 use super::tenants::in_use;
 use super::who::{MAX_CHUNK, MAX_SCANNED};
 use crate::domain::catalog::Catalog;
 use crate::domain::grant::Grant;
 use crate::domain::ids::{MemberId, RoleId, TenantId};
-use crate::domain::impact::{PermissionDelta, member_impact};
+use crate::domain::impact::{Extent, PermissionDelta, member_impact};
 use crate::domain::member::{Member, MemberStatus, Subject};
 use crate::domain::refusal::{Problem, Refusal};
 use crate::domain::role::CustomRole;
@@ -66,6 +66,19 @@ pub struct MemberImpact {
     pub member: MemberId,
     /// What it would gain and lose; never empty.
     pub permissions: Vec<PermissionDelta>,
+}
+
+impl MemberImpact {
+    /// About what it takes in an answer.
+    fn bytes(&self) -> usize {
+        /// Relations, flags, keys and lengths.
+        const REST: usize = 48;
+        let scope = |extent: &Extent| extent.scope.as_ref().map_or(0, String::len);
+        let delta = |delta: &PermissionDelta| {
+            delta.permission.len() + scope(&delta.old) + scope(&delta.new) + REST
+        };
+        self.member.as_str().len() + self.permissions.iter().map(delta).sum::<usize>() + 8
+    }
 }
 
 /// What a change would do.
@@ -212,7 +225,7 @@ impl Looking<'_> {
             role: Some(role.id.clone()),
             team: None,
         };
-        let (mut scanned, mut chunk) = (0, self.size + 1);
+        let (mut scanned, mut chunk, mut room) = (0, self.size + 1, PageRoom::new());
         loop {
             let members =
                 self.tx.members(self.tenant, &filter, after.as_ref(), chunk as u64).await?;
@@ -221,11 +234,11 @@ impl Looking<'_> {
             for member in self.roles.subjects(members).await? {
                 let permissions = impacts.of(&member).to_vec();
                 if !permissions.is_empty() {
-                    if preview.members.items.len() == self.size {
+                    let impact = MemberImpact { member: member.id.clone(), permissions };
+                    if preview.members.items.len() == self.size || !room.take(impact.bytes()) {
                         return Ok((preview, after));
                     }
-                    let member = member.id.clone();
-                    preview.members.items.push(MemberImpact { member, permissions });
+                    preview.members.items.push(impact);
                 }
                 after = Some(member.id);
             }
@@ -294,7 +307,7 @@ impl Looking<'_> {
             members: Page { items: Vec::new(), next_token: String::new() },
             etag: String::new(),
         };
-        let mut more = false;
+        let (mut more, mut room) = (false, PageRoom::new());
         members.retain(|member| member.status == MemberStatus::Active);
         for member in self.roles.subjects(members).await? {
             let deltas = impacts.of(&member);
@@ -307,11 +320,10 @@ impl Looking<'_> {
             }
             let on_page = after.as_ref().is_none_or(|after| member.id > *after);
             if on_page && !deltas.is_empty() {
-                if preview.members.items.len() == self.size {
-                    more = true;
-                } else {
-                    let permissions = deltas.to_vec();
-                    preview.members.items.push(MemberImpact { member: member.id, permissions });
+                let impact = MemberImpact { member: member.id, permissions: deltas.to_vec() };
+                more |= preview.members.items.len() == self.size || !room.take(impact.bytes());
+                if !more {
+                    preview.members.items.push(impact);
                 }
             }
         }

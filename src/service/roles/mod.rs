@@ -16,7 +16,7 @@ pub(super) use guards::{check_etag, collect, editable, parse_grants, unknown_rol
 
 use super::counts::WriteCounts;
 use super::error::ServiceError;
-use super::page::{Page, PageRequest, Pager};
+use super::page::{Page, PageRequest, PageRoom, Pager};
 use super::refusals::RefusalCounts;
 use super::seal::Seal;
 use super::tenants::in_use;
@@ -59,6 +59,21 @@ pub struct RoleDetails {
     pub confirmation: Option<String>,
     /// Whether it is the owner's.
     pub owner: bool,
+}
+
+impl RoleDetails {
+    /// About what it takes in an answer.
+    fn shown_bytes(&self) -> usize {
+        /// A reason in words.
+        const REASON: usize = 200;
+        let grant = |grant: &Grant| {
+            grant.permission.len() + grant.scope.as_ref().map_or(0, String::len) + 8
+        };
+        let grants: usize = self.grants.iter().map(grant).sum();
+        let inactive: usize = self.inactive.iter().map(|one| grant(&one.grant) + REASON).sum();
+        let confirmation = self.confirmation.as_ref().map_or(0, String::len);
+        self.name.len() + self.description.len() + confirmation + grants + inactive + 256
+    }
 }
 
 /// Roles of a tenant, one page of them.
@@ -133,8 +148,9 @@ impl Roles {
         }
     }
 
-    /// Default roles in the catalog's order, then custom ones in the order of their making; with how
-    /// many members hold each role of the page if that is wanted.
+    /// Default roles in the catalog's order, then custom ones in the order of their making, fewer than
+    /// asked for where they have many grants; with how many members hold each role of the page if that
+    /// is wanted.
     ///
     /// # Errors
     /// No such tenant, a bad page, or the store fails.
@@ -174,8 +190,11 @@ impl Roles {
                 items.push(show_custom(&catalog, &role, RoleMembers::default()));
             }
         }
-        let more = items.len() > size;
+        let found = items.len();
         items.truncate(size);
+        let mut room = PageRoom::new();
+        let fitting = items.iter().take_while(|role| room.take(role.shown_bytes())).count();
+        items.truncate(fitting);
         if counted {
             let shown: Vec<RoleId> = items.iter().map(|role| role.id.clone()).collect();
             for count in tx.members_by_role(tenant, &shown).await? {
@@ -185,7 +204,7 @@ impl Roles {
                 }
             }
         }
-        let last = items.last().filter(|_| more);
+        let last = items.last().filter(|_| fitting < found);
         let next_token = last.map(|role| pager.token(role.id.as_str())).unwrap_or_default();
         Ok(RoleList {
             page: Page { items, next_token },

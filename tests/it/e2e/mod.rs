@@ -2,6 +2,7 @@
 
 mod actors;
 mod addresses;
+mod answers;
 mod audit;
 mod callers;
 mod check_stream;

@@ -1,0 +1,43 @@
+//! How large an answer may be: what clients take unless they are told otherwise. Pages end before that,
+//! and what has no pages is refused, in words that say what to ask instead.
+
+use prost::Message;
+use tonic::{Response, Status};
+
+use super::pb::{self, ErrorReason};
+use super::status::refuse;
+use crate::service::page::MAX_ANSWER_BYTES;
+
+/// What an answer has besides its ids, at most.
+const REST_BYTES: usize = 64 << 10;
+
+/// The answer to a question, unless it is too large.
+pub(super) fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
+    let bytes = message.encoded_len();
+    if bytes > MAX_ANSWER_BYTES {
+        return Err(too_large(&format!("The answer has {bytes} bytes")));
+    }
+    Ok(Response::new(message))
+}
+
+/// Refuses candidates whose ids may not fit into one answer, whichever of them it will name: it would
+/// depend on what a member may see otherwise.
+pub(super) fn may_be_named(resources: &[pb::Resource]) -> Result<(), Status> {
+    // Each with its key and its length.
+    let bytes: usize = resources.iter().map(|resource| resource.id.len() + 3).sum();
+    if bytes + REST_BYTES > MAX_ANSWER_BYTES {
+        return Err(too_large(&format!("The ids of the resources take {bytes} bytes")));
+    }
+    Ok(())
+}
+
+fn too_large(what: &str) -> Status {
+    refuse(
+        ErrorReason::MessageTooLarge,
+        &format!(
+            "{what}, and an answer may have {MAX_ANSWER_BYTES}: clients take no more unless they are \
+             told to. Ask less in one call: fewer items, fewer resources, a smaller page."
+        ),
+        &[("limit_bytes", MAX_ANSWER_BYTES.to_string())],
+    )
+}
