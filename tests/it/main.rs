@@ -22,4 +22,5 @@ mod proxy;
 mod reference;
 mod services;
 mod store;
+mod timing;
 mod warm_up;

@@ -12,6 +12,7 @@ use super::fleet::{Fleet, migrate};
 use super::process::Clients;
 use crate::postgres::Cluster;
 use crate::proxy::{Network, Proxy};
+use crate::timing::limit;
 
 /// `--max-staleness-ms` of the replicas here.
 const BOUND: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ async fn refused_at_once<T>(what: &str, call: impl Future<Output = Result<T, Sta
     assert_eq!(status.code(), Code::Unavailable, "{what}: {status:?}");
     let retry = status.get_details_retry_info();
     assert!(retry.is_some_and(|info| info.retry_delay.is_some()), "{what}: no RetryInfo");
-    assert!(start.elapsed() < AT_ONCE, "{what}: {:?}", start.elapsed());
+    assert!(start.elapsed() < limit(AT_ONCE), "{what}: {:?}", start.elapsed());
 }
 
 /// What a replica must do from the moment at which it lost its database until it is marked: it
@@ -42,12 +43,12 @@ async fn decisions_go_on(clients: &Clients, tenant: &str) -> (Duration, Duration
         let said =
             ask(clients, tenant, "held", Fresh::Any).await.expect("what is held is answered");
         longest = longest.max(asked.elapsed());
-        assert!(longest < AT_ONCE, "a decision waited for the database: {longest:?}");
+        assert!(longest < limit(AT_ONCE), "a decision waited for the database: {longest:?}");
         assert!(said.allowed);
         if said.stale {
             return (start.elapsed(), longest);
         }
-        assert!(start.elapsed() < Duration::from_secs(6), "never marked as stale");
+        assert!(start.elapsed() < limit(Duration::from_secs(6)), "never marked as stale");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -122,11 +123,11 @@ async fn a_broken_network_makes_no_wrong_answer() {
         let (marked, ()) = tokio::join!(decisions_go_on(broken, tenant), watch);
         let (marked, longest) = marked;
         nothing_else_does(broken, tenant, &token).await;
-        assert_eq!(ask(well, tenant, "revoked", Fresh::Any).await.unwrap(), NO);
+        assert!(!ask(well, tenant, "revoked", Fresh::Any).await.unwrap().allowed);
 
         proxy.set(Network::Good);
         let recovery = recovered(broken, tenant).await;
-        assert_eq!(ask(broken, tenant, "revoked", Fresh::Any).await.unwrap(), NO);
+        assert!(!ask(broken, tenant, "revoked", Fresh::Any).await.unwrap().allowed);
         println!(
             "{network:?}: marked after {marked:?}, answers took up to {longest:?}, recovered in \
              {recovery:?}"
@@ -156,11 +157,11 @@ async fn a_slow_network_changes_nothing_but_the_time() {
         let expected = if may { YES } else { NO };
         if round % 4 == 0 {
             let said = ask(slow, "acme", "revoked", Fresh::Token(token)).await.unwrap();
-            assert_eq!(said, expected);
+            assert_eq!(said.allowed, expected.allowed);
         }
         let asked = Instant::now();
-        assert_eq!(ask(slow, "acme", "held", Fresh::Any).await.unwrap(), YES);
-        assert!(asked.elapsed() < BOUND, "what is held does not wait for the network");
+        assert!(ask(slow, "acme", "held", Fresh::Any).await.unwrap().allowed);
+        assert!(asked.elapsed() < limit(BOUND), "what is held does not wait for the network");
         let delay = seen(slow, "acme", "revoked", expected, committed, BOUND).await;
         delays.extend((round % 4 != 0).then_some(delay));
     }
@@ -182,7 +183,7 @@ async fn a_database_that_hangs_is_as_good_as_gone_and_comes_back() {
     let token = set(one, "acme", "revoked", false).await.unwrap();
     // Cached again, as it is now.
     until(RECOVERY, "the revoke", async || {
-        ask(one, "acme", "revoked", Fresh::Any).await.unwrap() == NO
+        ask(one, "acme", "revoked", Fresh::Any).await.is_ok_and(|said| said == NO)
     })
     .await;
     cluster.pause();

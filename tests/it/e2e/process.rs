@@ -13,7 +13,7 @@ use rolegate::grpc::pb::role_service_client::RoleServiceClient;
 use rolegate::grpc::pb::tenant_service_client::TenantServiceClient;
 use tonic::transport::Channel;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Every secret that tests make up has it.
 pub(crate) const MARK: &str = "planted-";
 /// The same where a secret is hexadecimal.

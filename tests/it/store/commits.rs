@@ -164,7 +164,7 @@ pub(super) async fn whoever_goes_away_does_not_keep_it_from_being_told(store: &S
         // The next writer gets its turn when this one has ended either way.
         let ended = store.write(&tenant).await.unwrap().next_revision() - 1;
         if ended > expected {
-            let change = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+            let change = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
             assert_eq!(change.unwrap().unwrap().revision, ended);
             done += usize::from(left_early);
         } else {

@@ -221,7 +221,7 @@ pub(super) async fn a_commit_wakes_whoever_listens(database: &Database) {
     for revision in 2..=4 {
         commit(store.write(&tenant).await.unwrap()).await;
         for listener in [&mut one, &mut two] {
-            timeout(Duration::from_secs(10), listener.next()).await.expect("nobody was woken");
+            timeout(Duration::from_secs(60), listener.next()).await.expect("nobody was woken");
         }
         assert_eq!(drain(store, &mut cursor).await, [format!("acme@{revision}")]);
     }

@@ -15,13 +15,14 @@ use super::backend::{commit, make_tenant, member, postgres_options, tenant_id};
 use super::following::drain;
 use super::server::{opened, recovers, run};
 use crate::postgres;
+use crate::timing;
 
 /// What an error must be, and by when.
 async fn unavailable_within<T: std::fmt::Debug>(
     limit: Duration,
     attempt: impl Future<Output = Result<T, StoreError>>,
 ) {
-    let outcome = timeout(limit, attempt).await;
+    let outcome = timeout(timing::limit(limit), attempt).await;
     let Ok(Err(StoreError::Unavailable(said))) = outcome else { panic!("{outcome:?}") };
     for secret in ["SELECT", "127.0.0.1", "rolegate@", "acme"] {
         assert!(!said.contains(secret), "{said}");
@@ -33,16 +34,16 @@ async fn a_listener_whose_connection_is_killed_comes_back() {
     let Some((cluster, database, store)) = opened(|options| options).await else { return };
     let tenant = make_tenant(&store, "acme").await;
     let mut listener = store.listen();
-    timeout(Duration::from_secs(10), listener.next()).await.expect("listening begins");
+    timeout(Duration::from_secs(60), listener.next()).await.expect("listening begins");
     let mut admin = cluster.admin(&database).await;
     for _ in 0..3 {
         let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                    WHERE datname = current_database() AND query LIKE 'LISTEN%'";
         let killed: i64 = admin.fetch_one(sql).await.unwrap().get(0);
         assert_eq!(killed, 1);
-        timeout(Duration::from_secs(10), listener.next()).await.expect("it may have missed some");
+        timeout(Duration::from_secs(60), listener.next()).await.expect("it may have missed some");
         commit(store.write(&tenant).await.unwrap()).await;
-        timeout(Duration::from_secs(10), listener.next()).await.expect("it listens again");
+        timeout(Duration::from_secs(60), listener.next()).await.expect("it listens again");
     }
     store.close().await;
     let sql = "SELECT count(*) FROM pg_stat_activity \
@@ -181,7 +182,7 @@ async fn a_server_that_stops_answering_or_dies_is_survived() {
     let store = SqlStore::open(&options).await.unwrap();
     let tenant = make_tenant(&store, "acme").await;
     let mut listener = store.listen();
-    timeout(Duration::from_secs(10), listener.next()).await.unwrap();
+    timeout(Duration::from_secs(60), listener.next()).await.unwrap();
     let cursor = store.follow_start().await.unwrap();
     let read = async || store.read().await?.tenant(&tenant).await;
     let revision = async || Ok(read().await?.map_or(0, |tenant| tenant.revision));

@@ -23,7 +23,7 @@ use tonic_types::StatusExt;
 
 use crate::e2e::process::{MARK, Server};
 
-pub(in crate::e2e) const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::e2e) const PATIENCE: Duration = Duration::from_secs(90);
 pub(in crate::e2e) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate with its key, in PEM.

@@ -52,7 +52,7 @@ async fn end(stream: &mut Streaming<pb::WatchResponse>) -> Status {
             }
         }
     };
-    timeout(Duration::from_secs(10), end).await.expect("it goes on")
+    timeout(Duration::from_secs(60), end).await.expect("it goes on")
 }
 
 #[track_caller]

@@ -13,6 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::super::process::{Clients, Server, output, signal};
 use super::{get, health, scrape, start};
+use crate::timing::limit;
 
 #[tokio::test]
 async fn a_server_that_is_starting_is_alive_and_not_ready() {
@@ -60,7 +61,7 @@ async fn a_server_that_drains_is_alive_and_not_ready() {
     let (server, admin) = start(directory.path(), &["--drain-delay", "3"]);
     assert_eq!(get(&admin, "/readyz").await.status, 200);
     signal(server.id(), "TERM");
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + limit(Duration::from_secs(2));
     let reason = loop {
         let reply = get(&admin, "/readyz").await;
         if reply.status == 503 {
@@ -115,7 +116,7 @@ async fn without_its_database_a_server_is_alive_and_ready_for_the_grace_only() {
     );
 
     cluster.kill();
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + limit(Duration::from_secs(3));
     while scrape(&admin).await.value("rolegate_standing", &standing("outage")) < 1.0 {
         assert!(Instant::now() < deadline, "the outage is not noticed");
         tokio::time::sleep(Duration::from_millis(20)).await;
