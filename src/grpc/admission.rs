@@ -506,13 +506,13 @@ impl Drop for HeldForNow {
 }
 
 impl Account for Arc<Used> {
-    fn take(&self, bytes: usize) -> Result<(), Status> {
-        Used::take(self, bytes)
+    fn hold(&self, bytes: usize) -> Result<(), Status> {
+        self.take(bytes)
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Used::give_back(self, bytes);
+        self.give_back(bytes);
     }
 }
 

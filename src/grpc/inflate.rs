@@ -48,9 +48,9 @@ pub(super) fn take_encoding(headers: &mut HeaderMap) -> Result<bool, Status> {
 /// Account of the bytes that a call has under way.
 pub(super) trait Account {
     /// Counts so many more.
-    fn take(&self, bytes: usize) -> Result<(), Status>;
+    fn hold(&self, bytes: usize) -> Result<(), Status>;
     /// Counts so many less.
-    fn give_back(&self, bytes: usize);
+    fn release(&self, bytes: usize);
 }
 
 /// The body of a request with its messages unpacked. What comes packed is on the account already.
@@ -80,7 +80,7 @@ impl<B, A: Account> Inflated<B, A> {
             let Some(message) = rest.get(..length) else { break };
             if flag == 1 {
                 let message = self.inflate(message)?;
-                self.account.give_back(length);
+                self.account.release(length);
                 let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
                 all.extend_from_slice(&[0]);
                 all.extend_from_slice(&length.to_be_bytes());
@@ -108,7 +108,7 @@ impl<B, A: Account> Inflated<B, A> {
             if message.len() + read.len() > self.limit {
                 return Err(too_large(self.limit));
             }
-            self.account.take(read.len())?;
+            self.account.hold(read.len())?;
             message.extend_from_slice(read);
         }
     }
@@ -169,13 +169,13 @@ mod tests {
     }
 
     impl Account for &Counted {
-        fn take(&self, bytes: usize) -> Result<(), Status> {
+        fn hold(&self, bytes: usize) -> Result<(), Status> {
             self.now.set(self.now.get() + bytes);
             self.most.set(self.most.get().max(self.now.get()));
             Ok(())
         }
 
-        fn give_back(&self, bytes: usize) {
+        fn release(&self, bytes: usize) {
             self.now.set(self.now.get() - bytes);
         }
     }
@@ -192,7 +192,7 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             let piece = (!self.0.is_empty()).then(|| self.0.remove(0));
-            self.1.take(piece.as_ref().map_or(0, Bytes::len)).unwrap();
+            self.1.hold(piece.as_ref().map_or(0, Bytes::len)).unwrap();
             Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
         }
     }
@@ -218,7 +218,7 @@ mod tests {
                 Poll::Ready(Some(Ok(frame))) => all.extend_from_slice(&frame.into_data().unwrap()),
                 Poll::Ready(Some(Err(error))) => return Err(*error.downcast().unwrap()),
                 Poll::Ready(None) => return Ok(all),
-                Poll::Pending => unreachable!(),
+                Poll::Pending => panic!("nothing is waited for"),
             }
         }
     }
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(take("identity"), Ok(false));
         assert_eq!(take("gzip"), Ok(true));
         assert_eq!(take("deflate"), Err(Code::Unimplemented));
-        assert_eq!(take_encoding(&mut HeaderMap::new()).unwrap(), false);
+        assert!(!take_encoding(&mut HeaderMap::new()).unwrap());
     }
 }

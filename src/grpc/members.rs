@@ -200,7 +200,7 @@ impl MemberService for MemberApi {
 
         let status = MemberStatus::Archived;
         let Written { value, token } =
-            self.set_status(fields, (context, tenant, member), etag, status).await?;
+            Box::pin(self.set_status(fields, (context, tenant, member), etag, status)).await?;
         Ok(Response::new(pb::ArchiveMemberResponse {
             member: Some(show_member(value)),
             consistency_token: token.unwrap_or_default(),
@@ -225,7 +225,7 @@ impl MemberService for MemberApi {
 
         let status = MemberStatus::Active;
         let Written { value, token } =
-            self.set_status(fields, (context, tenant, member), etag, status).await?;
+            Box::pin(self.set_status(fields, (context, tenant, member), etag, status)).await?;
         Ok(Response::new(pb::RestoreMemberResponse {
             member: Some(show_member(value)),
             consistency_token: token.unwrap_or_default(),

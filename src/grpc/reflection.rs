@@ -24,6 +24,9 @@ const MAX_NAME_BYTES: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Reflection(Arc<Index>);
 
+/// Number of an extension, and the file that declares it.
+type Extension = (i32, Arc<[u8]>);
+
 /// Descriptors by everything that they can be asked for by.
 #[derive(Debug, Default)]
 struct Index {
@@ -33,7 +36,7 @@ struct Index {
     /// The files that define these.
     symbols: HashMap<String, Arc<[u8]>>,
     /// The extensions of each message type.
-    extensions: HashMap<String, Vec<(i32, Arc<[u8]>)>>,
+    extensions: HashMap<String, Vec<Extension>>,
 }
 
 /// Set of files, each as the bytes that it is.

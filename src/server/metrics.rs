@@ -370,9 +370,8 @@ impl Collector for Callers {
         let help = "Seconds for which files of this kind could not be looked at";
         let mut lines = Lines::new(&mut encoder, "reload_age_seconds", help, MetricType::Gauge)?;
         for (what, reloads) in all {
-            if let Some(age) = reloads.since_look() {
-                lines.gauge([("what", what)], age.as_secs())?;
-            }
+            let age = reloads.since_look().unwrap_or_default();
+            lines.gauge([("what", what)], age.as_secs())?;
         }
         let help = "TLS handshakes of gRPC connections by how they ended";
         let mut lines = Lines::new(&mut encoder, "tls_handshakes", help, MetricType::Counter)?;

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::chain::{AuditKeys, Chain, Erasures};
-use super::entity::{change, idempotency, member, member_role, member_team, role, tenant};
+use super::entity::{change, member, member_role, member_team, role, tenant};
 use super::listed::delete_rows_of;
 use super::members::{MEMBERS_BY_ID, ROLES_BY_MEMBER, TEAMS_BY_MEMBER};
 use super::read::{CHUNK, ReadTx};
@@ -185,7 +185,7 @@ impl WriteTx {
 
     /// Deletes everything of the tenant but its own row and its latest changes, which name no member
     /// any more: roles, members, the audit trail (of
-    /// which the number and the link of the last event stay), and the answers kept for repeated requests.
+    /// which the number and the link of the last event stay), and what was answered to requests.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -198,10 +198,7 @@ impl WriteTx {
             .exec(&self.tx)
             .await?;
         role::Entity::delete_many().filter(role::COLUMN.tenant_id.eq(id)).exec(&self.tx).await?;
-        idempotency::Entity::delete_many()
-            .filter(idempotency::COLUMN.tenant_id.eq(id))
-            .exec(&self.tx)
-            .await?;
+        self.blank_answers().await?;
         self.blur_changes_of(None).await
     }
 
@@ -249,7 +246,7 @@ impl WriteTx {
         for entry in entries {
             trail::append(&mut chain, &self.tx, &self.id, revision, entry, None).await?;
         }
-        Ok(chain.save(&self.tx).await?)
+        chain.save(&self.tx).await
     }
 
     /// Commits the change, tells the listener, and gives back the tenant's new revision.

@@ -426,7 +426,10 @@ impl Body for CallBody {
                 )
             }
             CallBody::Watch(body) => body.poll_frame(context),
-            CallBody::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            CallBody::Text(text) => {
+                let frame = |text| Ok(Frame::data(Counted::uncounted(text)));
+                Poll::Ready(text.take().map(frame))
+            }
         }
     }
 

@@ -54,8 +54,11 @@ async fn live(clients: &Clients, tenant: &str) {
         CreateMemberRequest, tenant_id: id(), member_id: "lee".into(),
         role_ids: vec![role.id.clone()],
     });
-    let upserted = ["new", "kim"]
-        .map(|member| pb::MemberUpsert { member_id: member.into(), ..Default::default() });
+    let upserted = ["new", "kim"].map(|member| pb::MemberUpsert {
+        member_id: member.into(),
+        status: pb::MemberStatus::Active.into(),
+        ..Default::default()
+    });
     call!(clients.members.batch_upsert_members {
         BatchUpsertMembersRequest, tenant_id: id(), members: upserted.to_vec(),
     });
@@ -107,7 +110,8 @@ async fn live(clients: &Clients, tenant: &str) {
     });
     for roles in [vec![clone.role.unwrap().id], vec![]] {
         call!(clients.members.assign_roles {
-            AssignRolesRequest, tenant_id: id(), member_id: "kim".into(), role_ids: roles,
+            AssignRolesRequest, tenant_id: id(), member_id: "kim".into(),
+            no_roles: roles.is_empty(), role_ids: roles,
         });
     }
     call!(clients.members.archive_member {
@@ -117,7 +121,7 @@ async fn live(clients: &Clients, tenant: &str) {
         RestoreMemberRequest, tenant_id: id(), member_id: "lee".into(),
     });
     call!(clients.members.assign_roles {
-        AssignRolesRequest, tenant_id: id(), member_id: "lee".into(),
+        AssignRolesRequest, tenant_id: id(), member_id: "lee".into(), no_roles: true,
     });
     call!(clients.roles.delete_role {
         DeleteRoleRequest, tenant_id: id(), role_id: role.id.clone(),
@@ -139,7 +143,7 @@ async fn follows(writer: &Clients, reader: &Clients, may: bool) {
     let (mut writer, mut reader) = (writer.clone(), reader.clone());
     call!(writer.members.assign_roles {
         AssignRolesRequest, tenant_id: "stays".into(), member_id: "kim".into(),
-        role_ids: if may { vec!["admin".into()] } else { vec![] },
+        role_ids: if may { vec!["admin".into()] } else { vec![] }, no_roles: !may,
     });
     let start = Instant::now();
     loop {
