@@ -208,7 +208,8 @@ impl Held {
             .collect()
     }
 
-    /// Adds a required permission, as narrowly as it can be done in one way only.
+    /// Adds a required permission, or widens it, where a declared scope is exactly what is required:
+    /// anything wider would give what nobody asked for.
     fn complete(&mut self, catalog: &Catalog, required: PermissionIx, needed: RelationSet) -> bool {
         let leader = catalog.leader(required);
         let chain = {
@@ -232,11 +233,18 @@ impl Held {
                 _ => RelationSet::EMPTY,
             });
             let closed = |ix: &ScopeIx| catalog.scope(*ix).closed;
-            let wide: Vec<_> = scopes.iter().filter(|ix| closed(ix).includes(needed)).collect();
-            let narrowest =
-                wide.iter().find(|ix| wide.iter().all(|other| closed(other).includes(closed(ix))));
-            match narrowest {
-                Some(ix) => Some(**ix),
+            // What every member has of it anyway is neither missing nor too much.
+            let base = catalog.base(required);
+            let fitting = if needed.is_empty() {
+                // How far is not said, as by a permission that follows it: the least.
+                scopes
+                    .iter()
+                    .find(|ix| scopes.iter().all(|other| closed(other).includes(closed(ix))))
+            } else {
+                scopes.iter().find(|ix| closed(ix).union(base) == needed.union(base))
+            };
+            match fitting {
+                Some(ix) => Some(*ix),
                 None => return false,
             }
         };
@@ -250,8 +258,9 @@ impl Held {
 
 /// Checks a list of grants for a custom role, and gives it back in the catalog's order.
 ///
-/// With `expand`, missing requirements are added where there is one narrowest way to do so; an
-/// any-of requirement is never completed by itself.
+/// With `expand`, missing requirements are added where a declared scope is exactly what is required.
+/// Otherwise the refusal lists the choices, as it does for an any-of requirement: which of them to
+/// give is somebody's decision.
 ///
 /// # Errors
 /// Every problem at once. Requirements are only looked at when each grant by itself is sound.

@@ -163,6 +163,20 @@ impl TenantId {
     }
 }
 
+/// Beginning of the pseudonyms of erased members.
+pub const ERASED: &str = "erased-";
+/// Pseudonym of people that were named but are no members.
+pub const STRANGER: &str = "not-a-member";
+
+impl MemberId {
+    /// Whether the id means something in audit trails, so that no member may be given it: whoever
+    /// took an erased member's pseudonym would take its history over.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(ERASED) || &*self.0 == STRANGER || self.0.starts_with("rolegate ")
+    }
+}
+
 impl RoleId {
     /// A new id for a custom role.
     #[must_use]

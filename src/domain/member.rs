@@ -46,6 +46,18 @@ impl Member {
     pub fn actively_holds(&self, role: &RoleId) -> bool {
         self.status == MemberStatus::Active && self.roles.contains(role)
     }
+
+    /// Replaces its roles, unless these are the same in another order, which means nothing.
+    pub fn set_roles(&mut self, roles: Vec<RoleId>) {
+        let sorted = |roles: &[RoleId]| {
+            let mut roles = roles.to_vec();
+            roles.sort_unstable();
+            roles
+        };
+        if sorted(&self.roles) != sorted(&roles) {
+            self.roles = roles;
+        }
+    }
 }
 
 /// A member with its compiled roles: all that a decision needs to know of it.
@@ -59,4 +71,34 @@ pub struct Subject {
     pub teams: Arc<[TeamId]>,
     /// Its roles.
     pub roles: Vec<(RoleId, Arc<CompiledRole>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_roles_is_no_change() {
+        let roles = |ids: &[&str]| ids.iter().map(|id| RoleId::trusted(id)).collect::<Vec<_>>();
+        let member = Member {
+            id: MemberId::trusted("kim"),
+            status: MemberStatus::Active,
+            roles: roles(&["a", "b"]),
+            teams: Vec::new(),
+            revision: 1,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        };
+        for (set, expected) in [
+            (&["b", "a"][..], &["a", "b"][..]),
+            (&["a", "b"], &["a", "b"]),
+            (&["b"], &["b"]),
+            (&["b", "c"], &["b", "c"]),
+            (&[], &[]),
+        ] {
+            let mut after = member.clone();
+            after.set_roles(roles(set));
+            assert_eq!(after.roles, roles(expected), "{set:?}");
+        }
+    }
 }

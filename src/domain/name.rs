@@ -30,8 +30,8 @@ pub enum TextError {
     Invisible(char),
 }
 
-/// What makes two names equal: NFKC, trimmed, case folded (DESIGN section 2), without the characters
-/// that nobody sees.
+/// What makes two names equal: NFKC, trimmed, runs of blanks as one, case folded (DESIGN section 2),
+/// without the characters that nobody sees.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameKey(String);
 
@@ -41,9 +41,9 @@ impl NameKey {
     pub fn of(name: &str) -> Self {
         let nfkc = ComposingNormalizerBorrowed::new_nfkc();
         let seen: String = nfkc.normalize(name).chars().filter_map(as_seen).collect();
-        let folded = CaseMapper::new().fold_string(seen.trim()).into_owned();
+        let folded = CaseMapper::new().fold_string(&seen).into_owned();
         // Leaving out and folding can leave a text that is no longer composed.
-        NameKey(nfkc.normalize(&folded).trim().to_owned())
+        NameKey(single_spaced(&nfkc.normalize(&folded)))
     }
 
     /// The key as text, for the database's unique index.
@@ -53,7 +53,18 @@ impl NameKey {
     }
 }
 
-/// A role's name: trimmed, 1 to [`MAX_NAME_CHARS`] characters, all of them visible.
+/// Returns the text as names and confirmations are kept and compared: NFC, trimmed, every run of
+/// blanks as one space.
+#[must_use]
+pub fn tidy(text: &str) -> String {
+    single_spaced(&ComposingNormalizerBorrowed::new_nfc().normalize(text))
+}
+
+fn single_spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A role's name: [`tidy`], 1 to [`MAX_NAME_CHARS`] characters, all of them visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoleName(String);
@@ -64,13 +75,15 @@ impl RoleName {
     /// # Errors
     /// [`TextError`] when it cannot be a name.
     pub fn parse(text: &str) -> Result<Self, TextError> {
-        let name = text.trim();
-        // Before the key is made: normalizing megabytes takes long.
-        check(name, MAX_NAME_CHARS, |_| false)?;
-        if NameKey::of(name).0.is_empty() {
+        // Before anything is normalized: that takes long for megabytes.
+        check(text.trim(), MAX_NAME_CHARS, |_| false)?;
+        let name = tidy(text);
+        if NameKey::of(&name).0.is_empty() {
             return Err(TextError::Empty);
         }
-        Ok(RoleName(name.to_owned()))
+        // Composing makes some characters longer.
+        check(&name, MAX_NAME_CHARS, |_| false)?;
+        Ok(RoleName(name))
     }
 
     /// A name that is known to be well-formed: read back from the database.
@@ -89,6 +102,36 @@ impl RoleName {
     #[must_use]
     pub fn key(&self) -> NameKey {
         NameKey::of(&self.0)
+    }
+}
+
+/// Forms of a name as people see it: two names that share one look alike. Confusable characters are
+/// replaced as in the skeletons of UTS 39, in the name as it is typed, in small letters and in
+/// capitals, because which characters look alike differs: `l` looks like `I`, and not like `i`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appearance([String; 3]);
+
+impl Appearance {
+    /// Returns how a name looks.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+        let seen: String = nfkc.normalize(name).chars().filter_map(as_seen).collect();
+        let seen = single_spaced(&seen);
+        let cases = CaseMapper::new();
+        let small = cases.fold_string(&seen).into_owned();
+        let skeleton = |text: &str| -> String {
+            let skeleton: String = unicode_security::skeleton(text).collect();
+            cases.fold_string(&skeleton).into_owned()
+        };
+        let capitals = seen.to_uppercase();
+        Appearance([skeleton(&seen), skeleton(&small), skeleton(&capitals)])
+    }
+
+    /// Whether people could take one for the other.
+    #[must_use]
+    pub fn looks_like(&self, other: &Self) -> bool {
+        self.0.iter().any(|form| other.0.contains(form))
     }
 }
 
@@ -119,13 +162,23 @@ fn check(text: &str, limit: usize, tolerated: impl Fn(char) -> bool) -> Result<(
     }
 }
 
-/// Characters that would let two different names look the same, or break a line of a log. Joiners
-/// stay allowed: scripts and emoji need them.
+/// Characters that would let two different names look the same, or break a line of a log: controls,
+/// line and paragraph separators, interlinear annotations, and what Unicode says is not shown.
+/// Joiners, variation selectors and tags stay allowed: scripts and emoji need them.
 fn is_invisible(c: char) -> bool {
+    let needed = matches!(
+        c,
+        '\u{34F}'
+            | '\u{180B}'..='\u{180D}'
+            | '\u{180F}'
+            | '\u{200C}'..='\u{200D}'
+            | '\u{FE00}'..='\u{FE0F}'
+            | '\u{E0020}'..='\u{E007F}'
+            | '\u{E0100}'..='\u{E01EF}'
+    );
     c.is_control()
-        || matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}' | '\u{FEFF}')
-        || ('\u{202A}'..='\u{202E}').contains(&c)
-        || ('\u{2060}'..='\u{206F}').contains(&c)
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{FFF9}'..='\u{FFFB}')
+        || (is_default_ignorable(c) && !needed)
 }
 
 /// The character as it counts in a key: one that is not shown does not, as in Unicode's
@@ -177,6 +230,7 @@ mod tests {
             ("ΣΊΣΥΦΟΣ", "σίσυφος"),
             ("야간 팀", "\u{110B}\u{1163}\u{1100}\u{1161}\u{11AB} 팀"),
             ("\u{3000}Team", "team"),
+            ("Night  \u{2003} Shift", "night shift"),
         ] {
             assert_eq!(NameKey::of(left), NameKey::of(right), "{left} / {right}");
         }
@@ -188,12 +242,33 @@ mod tests {
         for hidden in ['\u{AD}', '\u{34F}', '\u{3164}', '\u{200D}', '\u{FE0F}', '\u{E0041}'] {
             assert_eq!(NameKey::of(&format!("Ow{hidden}ner")), NameKey::of("owner"), "{hidden:?}");
             let alone = RoleName::parse(&hidden.to_string());
-            assert_eq!(alone, Err(TextError::Empty), "{hidden:?}");
+            let refused = [Err(TextError::Empty), Err(TextError::Invisible(hidden))];
+            assert!(refused.contains(&alone), "{hidden:?}: {alone:?}");
         }
         assert_eq!(RoleName::parse("\u{2800}"), Err(TextError::Empty));
         assert_eq!(NameKey::of("Team\u{2800}lead"), NameKey::of("team lead"));
         // What is typed stays as it is: emoji need their joiners.
         assert_eq!(RoleName::parse("👩\u{200D}💻").unwrap().as_str(), "👩\u{200D}💻");
+    }
+
+    #[test]
+    fn names_that_people_could_confuse_look_alike() {
+        for (left, right) in [
+            ("Admin", "\u{410}dmin"),
+            ("Admin", "adm\u{131}n"),
+            ("Admin", "ADMlN"),
+            ("Owner", "0wner"),
+            ("Owner", "\u{41E}wn\u{435}r"),
+            ("User", "U\u{455}er"),
+            ("Pro Agent", "Pr\u{3BF}  Agent"),
+        ] {
+            assert!(Appearance::of(left).looks_like(&Appearance::of(right)), "{left} / {right}");
+        }
+        for (left, right) in
+            [("Admin", "Admins"), ("Agent", "Urgent"), ("User", "Uses"), ("상담원", "상담완")]
+        {
+            assert!(!Appearance::of(left).looks_like(&Appearance::of(right)), "{left} / {right}");
+        }
     }
 
     #[test]
@@ -209,6 +284,8 @@ mod tests {
     #[test]
     fn names_are_trimmed_or_refused() {
         assert_eq!(RoleName::parse("  Team lead ").map(|n| n.to_string()), Ok("Team lead".into()));
+        assert_eq!(RoleName::parse("Team \u{3000} lead").unwrap().as_str(), "Team lead");
+        assert_eq!(RoleName::parse("Cafe\u{301}").unwrap().as_str(), "Café");
         assert!(RoleName::parse(&"é".repeat(100)).is_ok());
         let too_long = "é".repeat(101);
         for (bad, why) in [
@@ -218,6 +295,10 @@ mod tests {
             ("a\tb", TextError::Invisible('\t')),
             ("a\u{202E}b", TextError::Invisible('\u{202E}')),
             ("a\u{200B}b", TextError::Invisible('\u{200B}')),
+            ("a\u{AD}b", TextError::Invisible('\u{AD}')),
+            ("a\u{61C}b", TextError::Invisible('\u{61C}')),
+            ("a\u{3164}b", TextError::Invisible('\u{3164}')),
+            ("a\u{FFF9}b", TextError::Invisible('\u{FFF9}')),
         ] {
             assert_eq!(RoleName::parse(bad), Err(why), "{bad:?}");
         }

@@ -168,6 +168,8 @@ pub enum Refusal {
     TenantNotAllowed(TenantId),
     /// The id is taken.
     MemberAlreadyExists(MemberId),
+    /// The answer to a repeated request told of a member that was deleted since. Names nobody.
+    AnswerErased,
     /// Another role has an equal name; `role` is that role.
     RoleNameTaken {
         /// The name as given.

@@ -173,6 +173,13 @@ impl Relations {
         Relations::among(RelationSet::ANY, member, teams, resource)
     }
 
+    /// How every member stands to what no resource was named for: `any` alone holds.
+    #[must_use]
+    pub fn without_resource() -> Self {
+        let any = RelationSet::EMPTY.with(Relation::Any);
+        Relations { holding: any, possible: any }
+    }
+
     /// The same, of these relations and `any` only: no others are looked at.
     #[must_use]
     pub fn among(

@@ -84,7 +84,17 @@ pub(super) fn effective(answer: Answer<Effective>) -> pb::ListEffectivePermissio
 pub(super) fn explained(answer: Answer<Explanation>) -> pb::ExplainResponse {
     let Answer { value, catalog, token, stale_since: _ } = answer;
     let catalog = catalog.as_deref();
-    let Explanation { decision, member, roles, base, granted, relations, follows, steps } = value;
+    let Explanation {
+        decision,
+        member,
+        roles,
+        base,
+        granted,
+        relations,
+        has_resource: _,
+        follows,
+        steps,
+    } = value;
     let (status, teams) = member.unzip();
     let status = match status {
         None => "",

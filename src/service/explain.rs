@@ -40,8 +40,11 @@ pub struct Explanation {
     pub base: RelationSet,
     /// What the member has of it.
     pub granted: RelationSet,
-    /// How the member stands to the resource, as far as that was said.
+    /// How the member stands to the resource, as far as that was said; without one, only `any` holds.
+    /// None for a member that does not exist.
     pub relations: Option<Relations>,
+    /// Whether the request named a resource.
+    pub has_resource: bool,
     /// The permission whose scope decides the reach, when it is another one.
     pub follows: Option<PermissionIx>,
     /// The steps, for a person.
@@ -99,6 +102,7 @@ impl Explanation {
             base: RelationSet::EMPTY,
             granted: RelationSet::EMPTY,
             relations: None,
+            has_resource: false,
             follows: None,
             steps: vec![step.to_owned()],
         }
@@ -132,8 +136,11 @@ fn explain(
         roles: roles.collect(),
         base: catalog.base(permission),
         granted: subject.granted(catalog, permission),
-        relations: resource
-            .map(|resource| Relations::between(&subject.id, &subject.teams, resource)),
+        relations: Some(match resource {
+            Some(resource) => Relations::between(&subject.id, &subject.teams, resource),
+            None => Relations::without_resource(),
+        }),
+        has_resource: resource.is_some(),
         follows: (leader != permission).then_some(leader),
         steps: Vec::new(),
     };
@@ -183,12 +190,15 @@ fn steps(explanation: &Explanation, catalog: &Catalog, permission: PermissionIx)
         steps.push(format!("The role \"{}\" {has}.", role.name));
     }
     match explanation.relations {
+        Some(_) if !explanation.has_resource => steps.push(
+            "The request names no resource, so of all relations only any holds.".to_owned(),
+        ),
         Some(found) => steps.push(format!(
             "Between the member and the resource holds {}; {} could hold, had the request said more.",
             relations(found.holding),
             relations(open(found)),
         )),
-        None => steps.push("The request names no resource.".to_owned()),
+        None => {}
     }
     steps.push(verdict(&explanation.decision));
     steps
@@ -232,5 +242,47 @@ fn counted(count: usize, thing: &str) -> String {
         0 => format!("no {thing}"),
         1 => format!("1 {thing}"),
         _ => format!("{count} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::catalog::shipped;
+    use crate::domain::ids::MemberId;
+    use crate::domain::role::{CompiledRole, RoleKind};
+
+    #[test]
+    fn without_a_resource_any_alone_holds() {
+        let catalog = shipped()
+            .iter()
+            .map(|source| Catalog::parse(source).unwrap())
+            .find(|catalog| catalog.reference().id == "qpien")
+            .unwrap();
+        let owner = catalog.owner().clone();
+        let grants = &catalog.default_role(owner.as_str()).unwrap().grants;
+        let subject = Subject {
+            id: MemberId::trusted("olivia"),
+            status: MemberStatus::Active,
+            teams: Arc::from([]),
+            roles: vec![(
+                owner,
+                Arc::new(CompiledRole::compile(&catalog, RoleKind::Default, grants)),
+            )],
+        };
+        let question = Question {
+            member: subject.id.clone(),
+            permission: "conversation.view".into(),
+            resource: None,
+        };
+        let permission = catalog.find("conversation.view").unwrap();
+        let explained = explain(&subject, &catalog, permission, &question, |role| role.to_string());
+        assert!(explained.decision.is_allowed());
+        let any = RelationSet::EMPTY.with(Relation::Any);
+        assert_eq!(explained.relations.unwrap().holding, any);
+        let steps = explained.steps.join(" ");
+        assert!(steps.contains("names no resource"), "{steps}");
     }
 }

@@ -116,6 +116,7 @@ impl Members {
         let operation = operation.on_behalf(&catalog, Duty::Members, attempt).await?;
         let mut violations =
             check_roles(&operation.tx, &catalog, tenant, "role_ids", roles).await?;
+        violations.extend(reserved("member_id", id));
         let teams = parse_teams("team_ids", teams);
         let teams = super::roles::collect(&mut violations, teams);
         let Some(teams) = teams.filter(|_| violations.is_empty()) else {
@@ -191,7 +192,8 @@ impl Members {
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations).into());
         }
-        let after = Member { roles: roles.to_vec(), ..before.clone() };
+        let mut after = before.clone();
+        after.set_roles(roles.to_vec());
         change(operation, before, after).await
     }
 
@@ -339,6 +341,13 @@ pub(super) fn list_roles_violations(
         }
     }
     violations
+}
+
+/// What is wrong with the id of a new member whose form is right.
+pub(super) fn reserved(field: &str, id: &MemberId) -> Option<Violation> {
+    let why = "is an id that audit trails use for people who are no longer members, or for Rolegate \
+               itself; choose one that begins otherwise";
+    id.is_reserved().then(|| Violation::new(field, Problem::Invalid(why.to_owned())))
 }
 
 /// Teams sorted and each once, if there are not too many.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::caller::Caller;
 use super::counts::WriteCounts;
 use super::error::ServiceError;
-use super::members::{owner_remains, parse_teams};
+use super::members::{owner_remains, parse_teams, reserved};
 use super::page::{Page, PageRequest, Pager};
 use super::roles::{check_etag, custom_role_limit};
 use super::seal::Seal;
@@ -157,6 +157,9 @@ impl Tenants {
         };
         let catalog = self.catalog(&new.catalog, new.version).await?;
         let plan = parse_plan(&catalog, new.plan.as_deref())?;
+        if let Some(violation) = reserved("owner_member_id", &new.owner) {
+            return Err(Refusal::Invalid(vec![violation]).into());
+        }
         let teams = parse_teams("owner_team_ids", &new.owner_teams).map_err(Refusal::Invalid)?;
         let revision = operation.tx.next_revision();
         match operation.tx.tenant().map(|tenant| tenant.state) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acting::{Acting, bounded};
 use super::error::ServiceError;
-use super::members::{Members, list_roles_violations, owner_remains, parse_teams};
+use super::members::{Members, list_roles_violations, owner_remains, parse_teams, reserved};
 use super::preview::Previewed;
 use super::refusals::Attempt;
 use super::roles::{collect, unknown_roles};
@@ -358,9 +358,12 @@ impl<'a> Sync<'a> {
             None => Member { id: item.id.clone(), ..self.new_member.clone() },
         };
         let mut violations = Vec::new();
+        if before.is_none() {
+            violations.extend(reserved(&format!("members[{index}].member_id"), &item.id));
+        }
         if let Some(roles) = item.roles {
             violations.extend(self.role_violations(&format!("members[{index}].role_ids"), &roles));
-            after.roles = roles;
+            after.set_roles(roles);
         }
         if let Some(teams) = item.teams {
             let teams = parse_teams(&format!("members[{index}].team_ids"), &teams);

@@ -193,7 +193,8 @@ impl Writer {
             }
             let response = match earlier.response {
                 Response::Kept(response) => response,
-                Response::Erased(member) => return Err(Refusal::MemberNotFound(member).into()),
+                Response::Erased => return Err(Refusal::AnswerErased.into()),
+                Response::Purged => return Err(Refusal::TenantNotFound(tenant.clone()).into()),
             };
             let answer: Remembered<T> = serde_json::from_str(&response)
                 .map_err(|error| ServiceError::Internal(format!("remembered answer: {error}")))?;

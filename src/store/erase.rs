@@ -9,16 +9,11 @@ use serde_json::Value;
 use super::audit::{MEMBER, row as row_of};
 use super::chain::{Record, record, subjects_of};
 use super::entity::{audit, audit_subject, change, idempotency};
+use super::requests;
 use super::rows::{from_json, to_json};
 use super::write::WriteTx;
 use super::{AuditEntry, StoreError, Touched};
-use crate::domain::ids::MemberId;
-
-/// What the ids of erased members begin with.
-pub(super) const ERASED: &str = "erased-";
-
-/// What those are called who were named but are no members.
-const STRANGER: &str = "not-a-member";
+use crate::domain::ids::{ERASED, MemberId, STRANGER};
 
 /// How many audit events are rewritten at a time: each can be large.
 const AT_ONCE: usize = 32;
@@ -33,7 +28,7 @@ impl WriteTx {
     pub async fn erase_member(&self, member: &MemberId) -> Result<MemberId, StoreError> {
         let pseudonym = format!("{ERASED}{}", uuid::Uuid::new_v4());
         self.erase_from_trail(member, &pseudonym).await?;
-        self.blank_answers_naming(member, &pseudonym).await?;
+        self.blank_answers_naming(member).await?;
         self.blur_changes_of(Some(member)).await?;
         Ok(MemberId::trusted(&pseudonym))
     }
@@ -140,12 +135,9 @@ impl WriteTx {
         Ok(())
     }
 
-    /// Keeps that the requests were made: a late retry must not bring the member back.
-    async fn blank_answers_naming(
-        &self,
-        member: &MemberId,
-        pseudonym: &str,
-    ) -> Result<(), StoreError> {
+    /// Keeps that the requests were made: a late retry must not bring the member back. The pseudonym
+    /// stays out of it, because whoever repeats the request knows whom it stands for.
+    async fn blank_answers_naming(&self, member: &MemberId) -> Result<(), StoreError> {
         let quoted = to_json(&member, "idempotency.response")?;
         let suspects = idempotency::Entity::find()
             .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
@@ -154,7 +146,7 @@ impl WriteTx {
             .await?;
         for row in suspects.into_iter().filter(|row| row.response.contains(&quoted)) {
             let mut row = row.into_active_model();
-            row.response = Set(pseudonym.to_owned());
+            row.response = Set(requests::ERASED.to_owned());
             row.update(&self.tx).await?;
         }
         Ok(())

@@ -1,15 +1,14 @@
 //! Answers to requests that carry an id, so that a repeated one gets the same answer.
 
-use sea_orm::EntityTrait;
 use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::Set, EntityTrait, QueryFilter};
 
 use super::StoreError;
 use super::entity::idempotency;
-use super::erase::ERASED;
 use super::read::ReadTx;
 use super::write::WriteTx;
 use crate::domain::Timestamp;
-use crate::domain::ids::{MemberId, TenantId};
+use crate::domain::ids::TenantId;
 
 /// Which request it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,16 +44,24 @@ pub struct Remembered {
 pub enum Response {
     /// All of it: the JSON that was given to [`WriteTx::remember`].
     Kept(String),
-    /// It told of a member that was erased since; this is what that one is called now. What was
-    /// asked for must not be done again.
-    Erased(MemberId),
+    /// Told of a member that was erased since. What was asked for must not be done again.
+    Erased,
+    /// Told of a tenant that was purged since. What was asked for must not be done again.
+    Purged,
 }
 
+/// Left of an answer that told of an erased member; versions before 0.1.0 added its pseudonym.
+pub(super) const ERASED: &str = "erased-";
+/// Left of every answer about a purged tenant.
+const PURGED: &str = "purged-";
+
 impl Response {
-    /// The pseudonym alone is no JSON, so it cannot be taken for an answer.
+    /// Neither word is JSON, so it cannot be taken for an answer.
     fn read(text: String) -> Self {
         if text.starts_with(ERASED) {
-            Response::Erased(MemberId::trusted(&text))
+            Response::Erased
+        } else if text.starts_with(PURGED) {
+            Response::Purged
         } else {
             Response::Kept(text)
         }
@@ -80,6 +87,20 @@ impl ReadTx {
 }
 
 impl WriteTx {
+    /// Keeps of every answer about the tenant only that it was given: a late retry of the request
+    /// that made the tenant must not make it anew.
+    pub(super) async fn blank_answers(&self) -> Result<(), StoreError> {
+        idempotency::Entity::update_many()
+            .set(idempotency::ActiveModel {
+                response: Set(PURGED.to_owned()),
+                ..Default::default()
+            })
+            .filter(idempotency::COLUMN.tenant_id.eq(self.id().as_str()))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Remembers, with this change, what it answers, in JSON. Takes the place of an answer that has expired.
     ///
     /// # Errors

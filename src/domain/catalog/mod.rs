@@ -26,7 +26,7 @@ pub use text::Text;
 
 use super::grant::Grant;
 use super::ids::RoleId;
-use super::name::NameKey;
+use super::name::{Appearance, NameKey};
 use super::relation::{Relation, RelationSet};
 use super::role::CompiledRole;
 
@@ -325,6 +325,14 @@ impl Catalog {
         self.default_roles
             .iter()
             .find(|role| role.title.all().any(|title| NameKey::of(title) == *name))
+    }
+
+    /// The default role whose name, in any language, people could take this one for.
+    #[must_use]
+    pub fn default_role_looking_like(&self, name: &Appearance) -> Option<&DefaultRole> {
+        self.default_roles
+            .iter()
+            .find(|role| role.title.all().any(|title| Appearance::of(title).looks_like(name)))
     }
 
     /// The default role that is the owner.

@@ -20,10 +20,16 @@ impl Text {
     #[must_use]
     pub fn get(&self, language: &str) -> &str {
         let primary = language.split(['-', '_']).next().unwrap_or_default();
-        self.by_language
-            .get(language)
-            .or_else(|| self.by_language.get(primary))
-            .unwrap_or(&self.fallback)
+        self.named(language).or_else(|| self.named(primary)).unwrap_or(&self.fallback)
+    }
+
+    /// The text in the language of this tag; tags know no case (RFC 5646, section 2.1.1).
+    fn named(&self, tag: &str) -> Option<&String> {
+        let same = |known: &str| {
+            let bytes = |text: &str| text.replace('_', "-");
+            bytes(known).eq_ignore_ascii_case(&bytes(tag))
+        };
+        self.by_language.iter().find(|(known, _)| same(known)).map(|(_, text)| text)
     }
 
     /// The text in every language it has, the default one first.
@@ -46,6 +52,8 @@ mod tests {
             ("ko", "상담원"),
             ("ko-KR", "상담원"),
             ("ko_KR", "상담원"),
+            ("KO", "상담원"),
+            ("Ko-kr", "상담원"),
             ("de", "Agent"),
             ("", "Agent"),
         ] {

@@ -141,7 +141,7 @@ fn missing_requirements_are_listed_transitively_and_completed_when_asked() {
 }
 
 #[test]
-fn expansion_takes_the_narrowest_scope_that_reaches_far_enough() {
+fn expansion_takes_the_scope_that_reaches_just_as_far() {
     for (written, completed) in [
         (&["doc.edit at own"][..], "doc.view at own"),
         (&["doc.edit at mine"], "doc.view at mine"),
@@ -149,12 +149,13 @@ fn expansion_takes_the_narrowest_scope_that_reaches_far_enough() {
         // What is there already is widened, never narrowed.
         (&["doc.edit at desk", "doc.view at own"], "doc.view at desk"),
         (&["doc.edit at own", "doc.view at desk"], "doc.view at desk"),
-        // Only `all` reaches as far as both.
-        (&["doc.edit at desk", "doc.view at mine"], "doc.view at all"),
     ] {
         let grants = accepted(written, true);
         assert!(grants.iter().any(|grant| grant == completed), "{written:?}: {grants:?}");
     }
+    // Only `all` reaches as far as both, and further: somebody has to choose.
+    let expected = ["1: doc.edit needs doc.view at desk or all"];
+    assert_eq!(needs(&["doc.open", "doc.edit at desk", "doc.view at mine"], true), expected);
 }
 
 #[test]
@@ -290,4 +291,33 @@ fn what_expansion_cannot_finish_is_refused() {
     assert_eq!(problems, Err(vec![expected]));
     let chosen = grants(&["b.view at own", "c.edit at mine", "a.base at wide"]);
     assert!(check_grants(&catalog, &chosen, true).is_ok());
+}
+
+/// Completing gives what is required and nothing beyond: where no declared scope is just that,
+/// somebody has to choose.
+#[test]
+fn expansion_never_widens_beyond_what_is_required() {
+    let qpien = crate::domain::catalog::shipped()
+        .iter()
+        .map(|source| super::Catalog::parse(source).unwrap())
+        .find(|catalog| catalog.reference().id == "qpien")
+        .unwrap();
+    let expanded = |written: &[&str]| check_grants(&qpien, &grants(written), true);
+    let written =
+        ["chat.view", "conversation.view at participating", "conversation.reply at team_only"];
+    let problems = expanded(&written).unwrap_err();
+    let [GrantProblem::RequirementMissing { permission, choices, expandable, .. }] =
+        problems.as_slice()
+    else {
+        panic!("{problems:?}")
+    };
+    assert_eq!((permission.as_str(), expandable), ("conversation.reply", &false));
+    assert_eq!(choices[0].permission, "conversation.view");
+    assert!(choices[0].scopes.contains(&"team_only".to_owned()), "{choices:?}");
+
+    let completed = expanded(&["conversation.reply at team_only"]).unwrap();
+    assert_eq!(
+        shown(&completed),
+        ["chat.view", "conversation.view at team_only", "conversation.reply at team_only"]
+    );
 }

@@ -32,6 +32,11 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
             );
             Said::new(ErrorReason::MemberNotFound, message).with("member", member)
         }
+        Refusal::AnswerErased => Said::new(
+            ErrorReason::MemberNotFound,
+            "This request was answered before, and the answer told of a member that was deleted \
+             since. Nothing was done now; take a new request_id for a new request.",
+        ),
         Refusal::TenantAlreadyExists(tenant) => {
             let message = format!(
                 "There is a tenant {} already, possibly a deleted one that was not purged yet.",
@@ -58,8 +63,9 @@ pub(in crate::grpc) fn refusal(refusal: &Refusal) -> Said {
         }
         Refusal::RoleNameTaken { name, role } => {
             let message = format!(
-                "The role {} has a name equal to {}; case, width and surrounding spaces do not \
-                 count. Choose another name.",
+                "The role {} has a name that is equal to {} or looks like it: case, width, runs of \
+                 blanks, characters that are not shown and letters of other scripts that look the \
+                 same make no difference. Choose another name.",
                 quoted(role.as_str()),
                 quoted(name)
             );
@@ -236,6 +242,7 @@ pub(in crate::grpc) fn precondition_subject(refusal: &Refusal) -> String {
         | Refusal::TenantNotFound(_)
         | Refusal::RoleNotFound(_)
         | Refusal::MemberNotFound(_)
+        | Refusal::AnswerErased
         | Refusal::TenantAlreadyExists(_)
         | Refusal::TenantNotAllowed(_)
         | Refusal::MemberAlreadyExists(_)

@@ -251,7 +251,8 @@ fn rate_limit(fields: &Fields<'_>) -> Option<RateLimit> {
 }
 
 fn caller_name(fields: &Fields<'_>, name: &Word) {
-    if RESERVED.contains(&name.text.as_str()) {
+    let word = name.text.split(' ').next().unwrap_or_default();
+    if RESERVED.contains(&name.text.as_str()) || word.eq_ignore_ascii_case("rolegate") {
         fields
             .report(name.at, format!("the name {name} stands for the program itself in the audit"));
     } else if let Err(why) = TenantId::parse(&name.text) {

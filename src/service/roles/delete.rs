@@ -6,6 +6,7 @@ use super::{Roles, check_etag, confirmation_text, editable, unknown_roles};
 use crate::domain::actor::Duty;
 use crate::domain::catalog::{Catalog, DeletionPolicy};
 use crate::domain::ids::{RoleId, TenantId};
+use crate::domain::name::tidy;
 use crate::domain::refusal::{Problem, Refusal};
 use crate::domain::role::CustomRole;
 use crate::service::ServiceError;
@@ -125,10 +126,10 @@ pub(in crate::service) async fn reassignment(
     }
 }
 
-/// The text that confirms a deletion must be the one that was shown, to the letter.
+/// The text that confirms a deletion must be the one that was shown, compared as names are kept.
 fn confirmed(catalog: &Catalog, role: &CustomRole, typed: &str) -> Result<(), Refusal> {
     match confirmation_text(catalog, &role.name) {
-        Some(expected) if expected != typed => {
+        Some(expected) if tidy(&expected) != tidy(typed) => {
             Err(Refusal::invalid("confirmation_text", Problem::Confirmation { expected }))
         }
         _ => Ok(()),

@@ -3,7 +3,7 @@
 use crate::domain::catalog::{Catalog, MAX_PERMISSIONS};
 use crate::domain::grant::{Grant, check_grants};
 use crate::domain::ids::{RoleId, TenantId};
-use crate::domain::name::{RoleName, TextError, parse_description};
+use crate::domain::name::{Appearance, RoleName, TextError, parse_description};
 use crate::domain::refusal::{Problem, Refusal, Unit, Violation};
 use crate::domain::role::CustomRole;
 use crate::service::ServiceError;
@@ -27,7 +27,8 @@ pub(in crate::service) async fn editable(
     tx.role(tenant, role).await?.ok_or_else(role_not_found)
 }
 
-/// No other role, default ones included, has an equal name.
+/// No other role, default ones included, has an equal name, and no default one a name that only
+/// looks different to a machine.
 pub(super) async fn name_is_free(
     operation: &Operation,
     catalog: &Catalog,
@@ -36,7 +37,10 @@ pub(super) async fn name_is_free(
     except: Option<&RoleId>,
 ) -> Result<(), ServiceError> {
     let key = name.key();
-    let holder = match catalog.default_role_named(&key) {
+    let taken = catalog
+        .default_role_named(&key)
+        .or_else(|| catalog.default_role_looking_like(&Appearance::of(name.as_str())));
+    let holder = match taken {
         Some(role) => Some(role.id.clone()),
         None => operation.tx.role_named(tenant, &key).await?.map(|role| role.id),
     };

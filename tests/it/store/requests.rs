@@ -25,7 +25,7 @@ async fn recall(store: &SqlStore, key: &RequestKey, now: i64) -> Option<String> 
         assert_eq!(payload_hash, "hash");
         match response {
             Response::Kept(response) => response,
-            Response::Erased(member) => panic!("{member} was not erased"),
+            gone => panic!("{gone:?}"),
         }
     })
 }
