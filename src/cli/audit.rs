@@ -80,12 +80,12 @@ pub(super) struct OlderKeys {
 }
 
 impl OlderKeys {
-    fn from_files(&self) -> Result<Vec<AuditKey>, Failure> {
+    fn read_files(&self) -> Result<Vec<AuditKey>, Failure> {
         self.files.iter().map(|file| read_audit_key(file)).collect()
     }
 
     fn ring(&self, current: Option<AuditKey>, database: &AuditKey) -> Result<Keyring, Failure> {
-        let mut older = self.from_files()?;
+        let mut older = self.read_files()?;
         if self.began_with_database_key {
             older.push(database.clone());
         }
@@ -126,7 +126,7 @@ async fn open(
     match (purpose, &given) {
         (Purpose::Look, _) => options.audit_key = AuditKeyChoice::None,
         (Purpose::Rotate { even_broken }, Some(key)) => {
-            let older_ids = older.from_files()?.iter().map(|key| key.id().to_owned()).collect();
+            let older_ids = older.read_files()?.iter().map(|key| key.id().to_owned()).collect();
             options.audit_key = AuditKeyChoice::Successor {
                 key: key.clone(),
                 of: (!even_broken).then_some(older_ids),
