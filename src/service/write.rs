@@ -172,7 +172,8 @@ impl Writer {
         tenant: &TenantId,
     ) -> Result<Start<T>, ServiceError> {
         let ending = WriteEnding::new(&self.counts);
-        let tx = self.store.write(tenant).await?;
+        // Boxed, as the end is: what is awaited between them would be too large for a stack else.
+        let tx = Box::pin(self.store.write(tenant)).await?;
         let now = Timestamp::now();
         let mut operation = Operation {
             tx,
@@ -299,7 +300,7 @@ impl Operation {
         touched: Touched,
         trace: Trace,
     ) -> Result<Written<T>, ServiceError> {
-        self.finish_in_parts(value, touched, std::iter::once(trace)).await
+        Box::pin(self.finish_in_parts(value, touched, std::iter::once(trace))).await
     }
 
     /// The same for a change that is too much for one audit event.

@@ -234,7 +234,7 @@ async fn checks_that_are_answered_and_not_taken_are_within_the_share() {
     }
     most = most.max(resident(&server));
     // The share, and what each connection has besides: 32 KiB of answers, and its buffers.
-    let bound = SHARE_MIB + (CONNECTIONS as u64 * 128 >> 10) + 12;
+    let bound = SHARE_MIB + ((CONNECTIONS as u64 * 128) >> 10) + 12;
     let grown = most.saturating_sub(before) >> 20;
     assert!(grown < bound, "{grown} MiB, of {bound}");
     let under_way = metric(&server, "rolegate_calls_under_way_bytes ").await.unwrap();
@@ -277,7 +277,7 @@ async fn answers_of_streams_that_are_not_taken_are_within_the_share() {
     most = most.max(resident(&server));
     let under_way = metric(&server, "rolegate_calls_under_way_bytes ").await.unwrap();
     assert!(under_way <= f64::from(16 << 20), "{under_way}");
-    let bound = SHARE_MIB + (u64::from(STREAMS) * 384 >> 10) + 16;
+    let bound = SHARE_MIB + ((u64::from(STREAMS) * 384) >> 10) + 16;
     let grown = most.saturating_sub(before) >> 20;
     assert!(grown < bound, "{grown} MiB, of {bound}");
     check(&channel, Some("modest")).await.unwrap();
