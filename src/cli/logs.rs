@@ -4,10 +4,10 @@ use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::{EnvFilter, fmt};
 
 use super::log_fields::QuotedFields;
 
@@ -38,18 +38,17 @@ impl LogArgs {
             eprintln!("rolegate: --log {:?} is no filter ({error}); logging at info", self.log);
             EnvFilter::new("info")
         });
-        let filter = filter.and(filter_fn(may_be_shown));
         let layer =
             fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-        let registry = tracing_subscriber::registry();
+        // Filters of the whole subscriber and not of the layer: those keep state between asking
+        // whether an event is enabled and the event, and lines were lost where a library only asks.
+        let registry = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_shown));
         match self.log_format {
             LogFormat::Text => {
                 let layer = layer.with_target(false).fmt_fields(QuotedFields);
-                registry.with(layer.with_filter(filter)).init();
+                registry.with(layer).init();
             }
-            LogFormat::Json => {
-                registry.with(layer.json().flatten_event(true).with_filter(filter)).init();
-            }
+            LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
         }
     }
 }
