@@ -120,8 +120,12 @@ impl Desk {
             };
             let items: Result<Vec<_>, Failure> =
                 (first..members.min(first + BATCH)).map(|number| upsert(number).map(Ok)).collect();
-            let batch =
-                Batch { items: items?, mode: BatchMode::AllOrNothing, archive_absent: false };
+            let batch = Batch {
+                items: items?,
+                mode: BatchMode::AllOrNothing,
+                archive_absent: false,
+                etag: None,
+            };
             self.services.members.upsert(context(), &self.tenant, batch).await?;
         }
         Ok(())
