@@ -212,6 +212,12 @@ impl Buf for Answer {
     fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
         self.bytes.chunks_vectored(to)
     }
+
+    /// Without a copy, as of bytes.
+    #[inline]
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        self.bytes.copy_to_bytes(count)
+    }
 }
 
 #[cfg(test)]
