@@ -77,18 +77,7 @@ impl Limited {
 
     /// So much more, where there is room for it, and `of_caller` has room in its share.
     pub(super) fn add(&self, more: usize, of_caller: Option<&Count>) -> Result<(), Full<'_>> {
-        if of_caller.is_some_and(|count| !count.add(more, self.share)) {
-            self.refused_to_one.fetch_add(1, Ordering::Relaxed);
-            return Err(Full { of: self, limit: self.share, whose: Whose::Caller });
-        }
-        if !self.under_way.add(more, self.limit) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            if let Some(count) = of_caller {
-                count.remove(more);
-            }
-            return Err(Full { of: self, limit: self.limit, whose: Whose::Server });
-        }
-        Ok(())
+        if self.try_add(more, of_caller) { Ok(()) } else { Err(self.refuse(more, of_caller)) }
     }
 
     /// The same where something less may do, so that nothing is said to be refused.
@@ -101,6 +90,18 @@ impl Limited {
             count.remove(more);
         }
         added
+    }
+
+    /// Counts what found no room, and tells whose limit it met.
+    pub(super) fn refuse(&self, more: usize, of_caller: Option<&Count>) -> Full<'_> {
+        let is_of_caller = of_caller.is_some_and(|count| count.get() + more > self.share);
+        let (limit, whose, refused) = if is_of_caller {
+            (self.share, Whose::Caller, &self.refused_to_one)
+        } else {
+            (self.limit, Whose::Server, &self.refused)
+        };
+        refused.fetch_add(1, Ordering::Relaxed);
+        Full { of: self, limit, whose }
     }
 
     pub(super) fn remove(&self, less: usize, of_caller: Option<&Count>) {

@@ -89,7 +89,7 @@ impl<S: DecisionSource> HotChecks<S> {
         let made = at_hand.check(member, permission, resource.as_ref())?;
         // Who does not read his answers goes to where that is told.
         let bytes = CALL_BYTES + USUAL_ANSWER;
-        let holding = self.unread.hold(bytes, caller.under_way.as_ref()).ok()?;
+        let holding = self.unread.try_hold(bytes, caller.under_way.as_ref())?;
         // Only now: what is left to the api counts there.
         if !caller.may_ask() {
             return None;

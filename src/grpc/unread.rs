@@ -68,20 +68,36 @@ impl Unread {
     ///
     /// # Errors
     /// There is no room for it.
-    #[inline]
     pub fn hold(
         self: &Arc<Self>,
         bytes: usize,
         caller: Option<&UnderWay>,
     ) -> Result<Holding, Status> {
-        self.add(bytes, caller, false)?;
-        Ok(Holding { of: Arc::clone(self), bytes })
+        self.try_hold(bytes, caller).ok_or_else(|| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.room.refuse(bytes, caller.map(|caller| &caller.bytes)).said_of_an_answer()
+        })
+    }
+
+    /// The same where whoever finds no room is told so elsewhere.
+    #[inline]
+    pub fn try_hold(
+        self: &Arc<Self>,
+        bytes: usize,
+        caller: Option<&UnderWay>,
+    ) -> Option<Holding> {
+        if self.add(bytes, caller) {
+            return Some(Holding { of: Arc::clone(self), bytes });
+        }
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        None
     }
 
     /// The same where it must be, for it was done and cannot be taken back.
     pub fn hold_anyway(self: &Arc<Self>, bytes: usize, caller: Option<&UnderWay>) -> Holding {
-        // It cannot fail so.
-        self.add(bytes, caller, true).ok();
+        if !self.add(bytes, caller) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
         Holding { of: Arc::clone(self), bytes }
     }
 
@@ -91,39 +107,26 @@ impl Unread {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Adds it in any case, and tells whether there is room for it.
     #[inline]
-    fn add(&self, bytes: usize, caller: Option<&UnderWay>, anyway: bool) -> Result<(), Status> {
+    fn add(&self, bytes: usize, caller: Option<&UnderWay>) -> bool {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held <= FREE_BYTES + self.taken.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let taken = self.take_piece(held, caller);
-        if taken.is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            if !anyway {
-                self.held.fetch_sub(bytes, Ordering::Relaxed);
-                return taken;
-            }
-        }
-        Ok(())
+        held <= FREE_BYTES + self.taken.load(Ordering::Relaxed) || self.take_piece(held, caller)
     }
 
     #[cold]
-    fn take_piece(&self, held: usize, caller: Option<&UnderWay>) -> Result<(), Status> {
+    fn take_piece(&self, held: usize, caller: Option<&UnderWay>) -> bool {
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = held.saturating_sub(FREE_BYTES + self.taken.load(Ordering::Relaxed));
         let of_caller = caller.map(|caller| &caller.bytes);
         // A whole piece, or where that does not fit any more, only what is needed.
-        let whole = missing.next_multiple_of(PIECE_BYTES);
-        let bytes = if self.room.try_add(whole, of_caller) {
-            whole
-        } else {
-            self.room.add(missing, of_caller).map_err(|full| full.said_of_an_answer())?;
-            missing
+        let mut sizes = [missing.next_multiple_of(PIECE_BYTES), missing].into_iter();
+        let Some(bytes) = sizes.find(|bytes| self.room.try_add(*bytes, of_caller)) else {
+            return false;
         };
         pieces.push(Piece { room: Arc::clone(&self.room), of_caller: of_caller.cloned(), bytes });
         self.taken.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        true
     }
 
     #[inline]

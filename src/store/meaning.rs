@@ -101,7 +101,7 @@ pub(super) fn plain(error: &sqlx::Error) -> String {
 
 /// Classes of SQLSTATE whose messages are about the server or the connection, and about neither
 /// statement nor data. The others can quote both.
-const ABOUT_THE_SERVER: [&str; 10] = ["08", "25", "28", "3D", "40", "42", "53", "55", "57", "58"];
+const ABOUT_THE_SERVER: [&str; 9] = ["08", "28", "3D", "40", "42", "53", "55", "57", "58"];
 
 fn answered(answer: &dyn DatabaseError) -> String {
     let Some(of_postgres) = answer.try_downcast_ref::<PgDatabaseError>() else {

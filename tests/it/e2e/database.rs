@@ -70,7 +70,6 @@ async fn told(server: &Server, clients: &mut Clients, log: &str, probe: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not seen green to its end yet"]
 async fn what_is_wrong_with_the_database_is_told_as_what_it_is() {
     let Some((cluster, directory)) = migrated() else { return };
     let url = url(&cluster, "serves");
