@@ -81,11 +81,7 @@ impl Unread {
 
     /// The same where whoever finds no room is told so elsewhere.
     #[inline]
-    pub fn try_hold(
-        self: &Arc<Self>,
-        bytes: usize,
-        caller: Option<&UnderWay>,
-    ) -> Option<Holding> {
+    pub fn try_hold(self: &Arc<Self>, bytes: usize, caller: Option<&UnderWay>) -> Option<Holding> {
         if self.add(bytes, caller) {
             return Some(Holding { of: Arc::clone(self), bytes });
         }

@@ -23,6 +23,7 @@ use tonic_types::StatusExt as _;
 use tower::Service as _;
 
 use super::callers::setup::{PATIENCE, Place, client_config, eventually, hash, metric};
+use super::limits::{PREFACE, frame, head, say};
 use super::process::{Clients, Server};
 
 const CREATE_ROLE: &str = "/rolegate.v1.RoleService/CreateRole";
@@ -388,13 +389,16 @@ async fn an_idle_connection_that_does_not_go_does_not_hold_up_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path(), &["--drain-timeout", "300"]);
     let mut deaf = Vec::new();
-    for said in [super::limits::PREFACE, &super::limits::PREFACE[..10], b""] {
-        deaf.push(super::limits::say(&server, said).await);
+    // One has made a call, which was answered.
+    let called = [PREFACE, &head(1, CHECK, &[]), &frame(0, 1, 1, &[0; 5])].concat();
+    for said in [&called, PREFACE, &PREFACE[..10], b""] {
+        deaf.push(say(&server, said).await);
     }
     // Let in.
-    eventually("three", async || metric(&server, "rolegate_connections ").await == Some(3.0)).await;
+    eventually("four", async || metric(&server, "rolegate_connections ").await == Some(4.0)).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    // It fails after 30 seconds, of 300.
-    assert_eq!(server.terminate().await, Some(0));
+    // Long before they are given up for not answering a ping, which takes 30 seconds.
+    let ended = tokio::time::timeout(Duration::from_secs(20), server.terminate()).await;
+    assert_eq!(ended.unwrap(), Some(0));
     drop(deaf);
 }

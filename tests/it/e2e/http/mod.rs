@@ -133,14 +133,18 @@ async fn half_sent_requests_make_room_for_whole_ones() {
     let directory = tempfile::tempdir().unwrap();
     let (_server, admin) = start(directory.path(), &[]);
     let mut halves = Vec::new();
-    for _ in 0..480 {
-        let mut stream = TcpStream::connect(&admin).await.unwrap();
-        stream.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await.unwrap();
-        halves.push(stream);
-    }
-    for path in ["/livez", "/readyz", "/metrics"] {
-        assert_eq!(get(&admin, path).await.status, 200, "{path}");
-    }
+    let whole = async {
+        for _ in 0..480 {
+            let mut stream = TcpStream::connect(&admin).await.unwrap();
+            stream.write_all(b"GET /livez HTTP/1.1\r\nX-Slow: ").await.unwrap();
+            halves.push(stream);
+        }
+        for path in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(get(&admin, path).await.status, 200, "{path}");
+        }
+    };
+    // Before as many as are served at once can have run out of their five seconds in turn.
+    tokio::time::timeout(Duration::from_secs(15), whole).await.unwrap();
 }
 
 /// As many connections as are served at a time, none of which says anything.
