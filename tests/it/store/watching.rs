@@ -13,7 +13,7 @@ use rolegate::service::token::Tokens;
 use rolegate::service::watch::{
     Delivery, EndCause, EndReason, RightsLost, WatchEnd, WatchLimits, WatchQuery, Watches, Watching,
 };
-use rolegate::store::{OpenOptions, SqlStore, Touched};
+use rolegate::store::{ChangePosition, OpenOptions, SqlStore, Touched};
 use tokio::time::timeout;
 
 use super::backend::{Database, entry, make_tenant, member_ids, tenant_id};
@@ -57,14 +57,21 @@ async fn change(store: &SqlStore, tenant: &TenantId, at: i64) {
     store.write(tenant).await.unwrap().commit(Touched::Nothing, entry(at)).await.unwrap();
 }
 
-/// A tenant that no Watch beginning from now on tells of. What runs elsewhere on the server may hold
-/// up its change for a while.
+/// Waits until so many changes behind a position are in their order, so that no Watch that begins from
+/// now on tells of them. What runs elsewhere on the server may hold them up for a while.
+async fn settle(store: &SqlStore, behind: ChangePosition, wanted: u32) {
+    while store.ordered_changes(behind, wanted.into()).await.unwrap().changes.len()
+        < wanted as usize
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A tenant whose beginning is settled.
 async fn settled_tenant(store: &SqlStore, id: &str) -> TenantId {
     let (position, _) = store.ordered_end().await.unwrap();
     let tenant = make_tenant(store, id).await;
-    while store.ordered_changes(position, 9).await.unwrap().changes.is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    settle(store, position, 1).await;
     tenant
 }
 
@@ -311,9 +318,11 @@ pub(super) async fn what_is_trimmed_in_front_of_a_stream_ends_it(database: &Data
     let watching = watch(&watches, &[], "").await.unwrap();
     // It does not read. Two messages are full, a third one waits.
     tokio::time::sleep(Duration::from_millis(700)).await;
+    let (position, _) = store.ordered_end().await.unwrap();
     for at in 10..40 {
         change(store, &tenant, at).await;
     }
+    settle(store, position, 30).await;
     let other = watch(&watches, &[], "").await.unwrap();
     quiet(&other).await;
     store.trim_changes(Timestamp(39)).await.unwrap();
