@@ -178,9 +178,16 @@ async fn a_database_that_hangs_is_as_good_as_gone_and_comes_back() {
     let fleet = Fleet::start(&[&url, &url], &[], &SETTINGS).await;
     let [one, two] = fleet.clients.as_slice() else { panic!() };
     furnish(one, "acme").await;
-    warm(one, "acme", &["held", "revoked"]).await;
+    make_member(one, "acme", "later").await.unwrap();
+    warm(one, "acme", &["held", "revoked", "later"]).await;
     warm(two, "acme", &["held", "revoked"]).await;
     let token = set(one, "acme", "revoked", false).await.unwrap();
+    // Its own change comes back to it with the others, and takes out of the cache what it is about.
+    set(two, "acme", "later", false).await.unwrap();
+    until(RECOVERY, "a later change of the other", async || {
+        ask(one, "acme", "later", Fresh::Any).await.is_ok_and(|said| said == NO)
+    })
+    .await;
     // Cached again, as it is now.
     until(RECOVERY, "the revoke", async || {
         ask(one, "acme", "revoked", Fresh::Any).await.is_ok_and(|said| said == NO)
