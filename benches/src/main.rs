@@ -1,6 +1,6 @@
 //! What a check costs: the service beside a bare gRPC echo in the same run, and beside other engines
-//! in process. `.ci/bench` at the root of the repository runs it; docs/benchmarks.md says how it
-//! measures and what came of it.
+//! in process. `.ci/bench` at the root of the repository runs it; docs/operations/benchmarks.md says
+//! how it measures and what came of it.
 //!
 //! One program, which starts itself again as each of the servers, so that all of them are built
 //! alike and run on the same allocator.

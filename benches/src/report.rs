@@ -1,4 +1,4 @@
-//! Where the figures go: between marks in docs/benchmarks.md and in the README, and into a plot.
+//! Where the figures go: between marks in docs/operations/benchmarks.md, and into a plot.
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,9 @@ pub(crate) fn write(rows: &[Row], about: &str) -> Result<(), Failure> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let table = table::markdown(rows);
     let about = format!("{about}\n\n{}", machine::description());
-    put(&root.join("docs/benchmarks.md"), &format!("{about}\n\n{table}"))?;
-    put(&root.join("README.md"), &table)?;
-    std::fs::write(root.join("docs/benchmarks.svg"), plot::svg(rows))?;
+    let pages = root.join("docs/operations");
+    put(&pages.join("benchmarks.md"), &format!("{about}\n\n{table}"))?;
+    std::fs::write(pages.join("benchmarks.svg"), plot::svg(rows))?;
     Ok(())
 }
 

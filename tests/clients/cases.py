@@ -113,5 +113,5 @@ CASES = [
 ]
 
 # What only the client could notice: it says true for any text that is not empty, before the server
-# sees anything. See docs/clients.md for the cure, which must notice it.
+# sees anything. See docs/guides/clients.md for the cure, which must notice it.
 UNSEEN = {"none as a text", "public as a text"}

@@ -1,4 +1,4 @@
-"""grpcio over a list of addresses: see docs/clients.md. several_addresses.py ADDRESS
+"""grpcio over a list of addresses: see docs/guides/clients.md. several_addresses.py ADDRESS
 
 grpcio makes the list the authority of its calls, with a comma that is written as %2C. No authority
 may have that, so HTTP/2 resets the stream before there is a request. `grpc.default_authority` is the

@@ -1,5 +1,5 @@
 // Refuses what @grpc/proto-loader drops or bends without a word: unknown names, arrays and texts where
-// a message belongs, flags that are no booleans, names that an enum does not have. See docs/clients.md.
+// a message belongs, flags that are no booleans, names that an enum does not have. See docs/guides/clients.md.
 
 const [BOOL, STRING, ENUM, MESSAGE] = ['TYPE_BOOL', 'TYPE_STRING', 'TYPE_ENUM', 'TYPE_MESSAGE']
 const camel = name => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase())

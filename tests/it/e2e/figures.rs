@@ -1,5 +1,5 @@
-//! Figures for docs/scaling.md: what one PostgreSQL carries on this machine. Not a test, nothing here
-//! fails; run it by name, in a release build, on a machine with nothing else to do:
+//! Figures for docs/operations/scaling.md: what one PostgreSQL carries on this machine. Not a test,
+//! nothing here fails; run it by name, in a release build, on a machine with nothing else to do:
 //!
 //! `cargo test --release --test it figures -- --ignored --nocapture --test-threads 1`
 

@@ -1,5 +1,5 @@
-//! What is not said neither widens nor destroys: see `docs/zero-values.md`, whose table is held to the
-//! descriptors here.
+//! What is not said neither widens nor destroys: see `docs/reference/zero-values.md`, whose table is
+//! held to the descriptors here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ use tonic_types::StatusExt;
 
 use super::process::{Clients, Server};
 
-const TABLE: &str = include_str!("../../../docs/zero-values.md");
+const TABLE: &str = include_str!("../../../docs/reference/zero-values.md");
 
 /// Every field of every message that can be in a request, as `Message.field`.
 fn fields() -> BTreeSet<String> {
@@ -55,7 +55,8 @@ fn every_field_of_every_request_is_decided_in_the_table() {
         .filter(|field| !table.contains(field.as_str()))
         .filter(|field| !table.contains(everywhere(field).as_str()))
         .collect();
-    assert!(undecided.is_empty(), "say in docs/zero-values.md what unset means of {undecided:?}");
+    let page = "docs/reference/zero-values.md";
+    assert!(undecided.is_empty(), "say in {page} what unset means of {undecided:?}");
     let is_field = |row: &&&str| match row.strip_prefix("*.") {
         Some(name) => fields.iter().any(|field| field.split_once('.').unwrap().1 == name),
         None => fields.contains(**row),
