@@ -1,5 +1,5 @@
 //! What `/metrics` shows: the numbers that the layers count, under the names that operators know
-//! them by. `docs/operating.md` explains each one.
+//! them by. `docs/reference/metrics.md` explains each one.
 //!
 //! Labels are bounded by the program itself: reasons, outcomes, methods, codes, kinds; and by the
 //! callers file, for names of callers. What a client or a tenant chooses is never one.

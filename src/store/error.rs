@@ -161,7 +161,7 @@ pub enum OpenError {
     /// The user may not do what serving takes.
     #[error(
         "the database user lacks rights; let the owner of the tables GRANT {} to it, see \
-         docs/operating.md",
+         docs/operations/deploy.md",
         .0.join("; ")
     )]
     MissingRights(Vec<String>),

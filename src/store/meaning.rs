@@ -41,7 +41,7 @@ const POSTGRES: [Meaning; 13] = [
     ),
     lasting(
         "42501",
-        "the database user lacks a right (docs/operating.md lists what it needs)",
+        "the database user lacks a right (docs/operations/deploy.md lists what it needs)",
         "the database user lacks a right",
     ),
     lasting(

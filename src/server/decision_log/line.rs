@@ -1,5 +1,5 @@
-//! An entry of the decision log as a line of JSON. `docs/operating.md` explains each field; they
-//! stay, and more may come.
+//! An entry of the decision log as a line of JSON. `docs/operations/monitor.md` explains each field;
+//! they stay, and more may come.
 
 use serde::Serialize;
 

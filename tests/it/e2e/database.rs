@@ -95,7 +95,7 @@ async fn what_is_wrong_with_the_database_is_told_as_what_it_is() {
     cluster.sql("authz", "REVOKE INSERT ON members FROM serves");
     told(&server, &mut clients, "the database user lacks a right", "lacks a right").await;
     let Err(refused) = Server::try_start(directory.path(), &arguments) else { panic!("started") };
-    for word in ["INSERT ON members", "GRANT", "docs/operating.md"] {
+    for word in ["INSERT ON members", "GRANT", "docs/operations/deploy.md"] {
         assert!(refused.stderr.contains(word), "{}", refused.stderr);
     }
     cluster.sql("authz", "GRANT INSERT ON members TO serves");
