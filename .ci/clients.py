@@ -3,8 +3,8 @@
 clients.py ADDRESS GRPCURL ROLEGATE
 
 It calls every method of the rolegate.v1 services in one story, and fails when one is left out, so
-a method cannot be added without being called from here. It also holds the README to its word: its
-first check, its table of error reasons, its table of flags.
+a method cannot be added without being called from here. It also holds the documents to their word:
+the README's first check, and the error reasons, the flags and the catalog in docs/.
 """
 
 import json
@@ -369,6 +369,11 @@ def coverage(server):
     return len(ours)
 
 
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def readme_first_check(readme, address, grpcurl):
     """The README's first check, as it stands there, gives the answer that stands there."""
     block = r"<!-- first check -->\s*```sh\n(.*?)```\s*.*?```json\n(.*?)```"
@@ -389,13 +394,13 @@ def readme_first_check(readme, address, grpcurl):
     same("the README's check", *(json.dumps(answer, sort_keys=True) for answer in answers))
 
 
-def readme_reasons(readme, server):
-    """Every reason is in the README's table, with the status that the proto files it under."""
+def documented_reasons(page, server):
+    """Every reason is in the page's table, with the status that the proto files it under."""
     file = server.pool.FindFileByName("rolegate/v1/error_reason.proto")
     values = file.enum_types_by_name["ErrorReason"].values
     reasons = [value.name.removeprefix("ERROR_REASON_") for value in values if value.number]
-    rows = re.findall(r"^\| `([A-Z_]+)` \| `([A-Z_`, ]+)` \|", readme, re.MULTILINE)
-    same("the README's reasons", [name for name, _ in rows], reasons)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| `([A-Z_`, ]+)` \|", page, re.MULTILINE)
+    same("the documented reasons", [name for name, _ in rows], reasons)
     # Reflection serves no comments; the headings are only in the file.
     with open("proto/rolegate/v1/error_reason.proto", encoding="utf-8") as proto:
         text, wanted = proto.read(), {}
@@ -406,11 +411,11 @@ def readme_reasons(readme, server):
             inside = re.search(r"// ([A-Z_]+(?:, [A-Z_]+)*): ", comment)
             wanted[name] = heading.group() if heading else inside.group(1)
     rows = {name: status.replace("`", "") for name, status in rows}
-    same("the README's statuses", rows, wanted)
+    same("the documented statuses", rows, wanted)
 
 
-def readme_flags(readme, rolegate):
-    """The README's table of flags has those of `serve --help`, with their defaults."""
+def documented_flags(page, rolegate):
+    """The page's table of flags has those of `serve --help`, with their defaults."""
     ran = subprocess.run([rolegate, "serve", "--help"], capture_output=True, text=True, timeout=30)
     described = re.split(r"\n\s+(?:-\w, )?(?=--[a-z])", ran.stdout)[1:]
     flags = {}
@@ -419,19 +424,19 @@ def readme_flags(readme, rolegate):
         flags[re.match(r"--[a-z-]+", text).group()] = default.group(1) if default else ""
     for name in ["--help", "--version"]:
         flags.pop(name, None)
-    rows = re.findall(r"^\| `(--[a-z-]+)(?: [A-Z]+)?` \| (?:`([^`]*)`)? *\|", readme, re.MULTILINE)
-    same("the README's flags", dict(rows), flags)
+    rows = re.findall(r"^\| `(--[a-z-]+)(?: [A-Z]+)?` \| (?:`([^`]*)`)? *\|", page, re.MULTILINE)
+    same("the documented flags", dict(rows), flags)
 
 
-def readme_catalog(readme, rolegate):
-    """The README's catalog is a sound one."""
-    text = re.search(r"<!-- catalog example -->\n```toml\n(.*?)```", readme, re.DOTALL).group(1)
+def documented_catalog(page, rolegate):
+    """The page's catalog is a sound one."""
+    text = re.search(r"<!-- catalog example -->\n```toml\n(.*?)```", page, re.DOTALL).group(1)
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         command = [rolegate, "catalog", "check", file.name]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    same("the README's catalog", (ran.returncode, ran.stderr), (0, ""))
+    same("the documented catalog", (ran.returncode, ran.stderr), (0, ""))
 
 
 def main():
@@ -440,13 +445,11 @@ def main():
     health(server)
     story(server)
     print(f"   {coverage(server)} methods called, every one there is")
-    with open("README.md", encoding="utf-8") as file:
-        readme = file.read()
-    readme_first_check(readme, address, grpcurl)
-    readme_reasons(readme, server)
-    readme_catalog(readme, rolegate)
-    readme_flags(readme, rolegate)
-    print("   the README's check, reasons, catalog and flags are true")
+    readme_first_check(read("README.md"), address, grpcurl)
+    documented_reasons(read("docs/reference/errors.md"), server)
+    documented_catalog(read("docs/guides/catalogs.md"), rolegate)
+    documented_flags(read("docs/reference/command-line.md"), rolegate)
+    print("   the README's check, and the reasons, catalog and flags in docs/ are true")
 
 
 main()
