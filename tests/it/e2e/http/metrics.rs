@@ -300,6 +300,7 @@ fn assert_documented(measured: &Exposition) {
     let families: BTreeSet<&str> = families.iter().map(String::as_str).collect();
     assert_eq!(mentioned(include_str!("../../../../docs/reference/metrics.md")), families);
     for (name, page) in [
+        ("acting-for-members", include_str!("../../../../docs/guides/acting-for-members.md")),
         ("backup", include_str!("../../../../docs/operations/backup.md")),
         ("benchmarks", include_str!("../../../../docs/operations/benchmarks.md")),
         ("callers-file", include_str!("../../../../docs/reference/callers-file.md")),
