@@ -8,14 +8,14 @@ use super::pb::{self, ErrorReason};
 use super::status::refuse;
 use crate::service::page::MAX_ANSWER_BYTES;
 
-/// What an answer has besides its ids, at most.
-const REST_BYTES: usize = 64 << 10;
+/// What the ids in an answer may have; the rest is for all that it has besides.
+const MAX_ID_BYTES: usize = MAX_ANSWER_BYTES - (64 << 10);
 
 /// The answer to a question, unless it is too large.
 pub(super) fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
     let bytes = message.encoded_len();
     if bytes > MAX_ANSWER_BYTES {
-        return Err(too_large(&format!("The answer has {bytes} bytes")));
+        return Err(too_large("The answer has", bytes, MAX_ANSWER_BYTES));
     }
     Ok(Response::new(message))
 }
@@ -25,19 +25,19 @@ pub(super) fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
 pub(super) fn may_be_named(resources: &[pb::Resource]) -> Result<(), Status> {
     // Each with its key and its length.
     let bytes: usize = resources.iter().map(|resource| resource.id.len() + 3).sum();
-    if bytes + REST_BYTES > MAX_ANSWER_BYTES {
-        return Err(too_large(&format!("The ids of the resources take {bytes} bytes")));
+    if bytes > MAX_ID_BYTES {
+        return Err(too_large("The ids of the resources have", bytes, MAX_ID_BYTES));
     }
     Ok(())
 }
 
-fn too_large(what: &str) -> Status {
+fn too_large(what: &str, bytes: usize, limit: usize) -> Status {
     refuse(
         ErrorReason::MessageTooLarge,
         &format!(
-            "{what}, and an answer may have {MAX_ANSWER_BYTES}: clients take no more unless they are \
-             told to. Ask less in one call: fewer items, fewer resources, a smaller page."
+            "{what} {bytes} bytes, and may have {limit}: clients take no larger answers unless they \
+             are told to. Ask less in one call: fewer items, fewer resources, a smaller page."
         ),
-        &[("limit_bytes", MAX_ANSWER_BYTES.to_string())],
+        &[("limit_bytes", limit.to_string())],
     )
 }

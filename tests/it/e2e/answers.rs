@@ -11,6 +11,8 @@ use super::process::{Clients, Server};
 
 /// What clients take.
 const MOST: usize = 4 << 20;
+/// Of which ids may have so much.
+const MOST_OF_IDS: usize = MOST - (64 << 10);
 const TENANT: &str = "acme";
 
 async fn start(directory: &std::path::Path, catalog: &str, more: &[&str]) -> (Server, Clients) {
@@ -40,10 +42,15 @@ fn filter(count: usize, permission: &str) -> pb::FilterResourcesRequest {
 
 #[track_caller]
 fn too_large(status: &Status, says: &str) {
+    beyond(status, says, MOST);
+}
+
+#[track_caller]
+fn beyond(status: &Status, says: &str, limit: usize) {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
     let (code, reason) = (status.code(), info.reason.as_str());
     assert_eq!((code, reason), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"), "{status:?}");
-    assert_eq!(info.metadata["limit_bytes"], MOST.to_string());
+    assert_eq!(info.metadata["limit_bytes"], limit.to_string());
     assert!(status.message().contains(says), "{status:?}");
 }
 
@@ -53,11 +60,12 @@ async fn ids_that_fit_into_no_answer_are_refused_and_all_others_come() {
     let (_server, mut clients) = start(directory.path(), "qpien", &[]).await;
     let permission = "conversation.view";
     let refused = clients.authz.filter_resources(filter(10_000, permission)).await.unwrap_err();
-    too_large(&refused, "fewer resources");
+    beyond(&refused, "fewer resources", MOST_OF_IDS);
     // Whatever the member may see: it does not depend on that.
     let nobody =
         pb::FilterResourcesRequest { member_id: "nobody".into(), ..filter(10_000, permission) };
-    too_large(&clients.authz.filter_resources(nobody).await.unwrap_err(), "fewer resources");
+    let refused = clients.authz.filter_resources(nobody).await.unwrap_err();
+    beyond(&refused, "5150000 bytes, and may have 4128768", MOST_OF_IDS);
     // Once from the database, and once from memory.
     for _ in 0..2 {
         let found = clients.authz.filter_resources(filter(8_000, permission)).await.unwrap();
