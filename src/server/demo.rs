@@ -15,6 +15,19 @@ use crate::service::tenants::NewTenant;
 use crate::service::upsert::{Batch, BatchMode, Upsert};
 use crate::service::{ServiceError, WriteContext};
 
+/// Logs a first call to the demo, to be pasted into a shell.
+pub(super) fn show_first_check(address: &str) {
+    // grpcurl has a flag of its own for these.
+    if address.starts_with("unix:") {
+        return;
+    }
+    tracing::info!(
+        "try it: grpcurl -plaintext -d '{{\"tenant_id\": \"demo-oqupie\", \"member_id\": \"alice\", \
+         \"permission\": \"ticket.work\", \"resource\": {{\"assignees\": {{\"none\": true}}, \"teams\": \
+         {{\"ids\": [\"billing\"]}}}}}}' {address} rolegate.v1.AuthzService/Check"
+    );
+}
+
 struct DemoTenant {
     id: &'static str,
     catalog: &'static str,

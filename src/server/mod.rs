@@ -224,6 +224,9 @@ pub async fn run(
     background.spawn(security.keep_up_to_date());
     let mut core = Core::start(listener, door, workers, &serving).map_err(transport)?;
     tracing::info!(%address, workers, "serving gRPC");
+    if config.demo && config.dev && config.tls.is_none() {
+        demo::show_first_check(&address.to_string());
+    }
     let served = tokio::select! {
         () = core.ended() => Err(transport("nothing is accepted any more")),
         () = &mut shutdown => {

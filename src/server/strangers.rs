@@ -31,11 +31,13 @@ pub(super) enum Why {
     Refused,
     /// Its client does not take its answers, and there is no room for more of them.
     Unread,
+    /// It has more calls at once than probes need, and no caller has called on it.
+    Crowded,
 }
 
 impl Why {
     /// All of them, in the order of declaration.
-    pub(super) const ALL: [Why; 3] = [Why::Displaced, Why::Refused, Why::Unread];
+    pub(super) const ALL: [Why; 4] = [Why::Displaced, Why::Refused, Why::Unread, Why::Crowded];
 
     /// Its name for operators.
     pub(super) fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Why {
             Why::Displaced => "displaced",
             Why::Refused => "refused",
             Why::Unread => "unread",
+            Why::Crowded => "crowded",
         }
     }
 
@@ -51,6 +54,9 @@ impl Why {
             Why::Displaced => "a connection of no known caller made room for another",
             Why::Refused => "a connection was ended: call after call on it was one of nobody known",
             Why::Unread => "a connection was ended: its client does not read its answers",
+            Why::Crowded => {
+                "a connection of no known caller was ended: it had more calls at once than probes need"
+            }
         }
     }
 }
@@ -256,7 +262,7 @@ mod tests {
         assert!(ending.ask(Why::Refused));
         assert!(!ending.ask(Why::Displaced));
         assert_eq!(ending.asked().await, Why::Refused);
-        assert_eq!(Why::ALL.map(|why| ends.get(why)), [0, 1, 0]);
+        assert_eq!(Why::ALL.map(|why| ends.get(why)), [0, 1, 0, 0]);
         for (place, why) in Why::ALL.into_iter().enumerate() {
             assert_eq!(why as usize, place);
         }

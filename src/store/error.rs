@@ -235,6 +235,13 @@ impl OpenError {
 
     /// What an error while preparing the database on a server means.
     pub(super) fn from_server(error: &DbErr) -> Self {
+        if let DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) = error {
+            // One connection was made before, so the server is there as a rule.
+            let said = "no connection became free in time: the server takes fewer from this program \
+                        than --database-connections (max_connections, or the CONNECTION LIMIT of the \
+                        role or the database), or cannot be reached any more";
+            return OpenError::Failed(said.to_owned());
+        }
         OpenError::Failed(operators_words(error))
     }
 
@@ -381,8 +388,8 @@ fn sqlite_words(code: i32) -> Option<&'static str> {
         sqlite::BUSY | sqlite::LOCKED => Some("another program keeps the database file locked"),
         sqlite::OUT_OF_MEMORY => Some("there is no memory left"),
         sqlite::CANNOT_OPEN => Some(
-            "the database file cannot be opened any more: was it moved, or are there too many open \
-             files?",
+            "the database file cannot be opened: is its file system read-only, was it moved, or are \
+             there too many open files?",
         ),
         _ => None,
     })

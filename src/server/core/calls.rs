@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::message::Message;
-use super::minder::Activity;
+use super::minder::{Activity, OpenCall, ProbeAnswer};
 use super::probe::{Probe, WatchBody, is_probe};
 use super::refusal::Gate;
 use super::{Api, Everything};
@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Answers that may find no room in a row, with nothing taken in between, until a connection ends: its
 /// client reads nothing, and even refusals pile up.
 const MAX_UNREAD: u32 = 64;
+/// Calls that a connection may have at once on which nobody known has called: twice the probes that
+/// may wait on it.
+const MAX_OF_STRANGER: usize = 64;
 
 /// Answers the calls of one connection.
 pub(super) struct Calls(Arc<Answers>);
@@ -122,7 +125,18 @@ impl Answers {
         let call = self.begin(request.uri().path());
         let health = (&self.health, &self.probes);
         let probe = Probe::new(request, health, self.time, call, &self.activity);
-        self.asked(Answering::Probe(Box::new(probe)), None)
+        let asked = self.asked(Answering::Probe(Box::new(probe)), None);
+        self.end_if_crowded();
+        asked
+    }
+
+    /// Ends a connection on which nobody known has called, and that has more calls than probes need:
+    /// what the transport keeps for each is in no room. Those that are refused are bounded by
+    /// [`crate::server::strangers::MAX_REFUSED`].
+    fn end_if_crowded(&self) {
+        if !self.gate.is_known() && self.activity.streams() > MAX_OF_STRANGER {
+            self.gate.end(Why::Crowded);
+        }
     }
 
     /// What is said to a request that is no call, whoever makes it.
@@ -137,7 +151,7 @@ impl Answers {
     }
 
     fn asked(&self, answer: Answering, waiting: Option<Probing>) -> Asked {
-        Asked { answer, activity: Arc::clone(&self.activity), held: None, _waiting: waiting }
+        Asked { answer, open: self.activity.open(), held: None, _waiting: waiting }
     }
 
     /// A call that counts from now on.
@@ -299,7 +313,7 @@ pub(super) struct Call {
 /// A call that takes its time. Its connection is not idle meanwhile.
 struct Asked {
     answer: Answering,
-    activity: Arc<Activity>,
+    open: OpenCall,
     /// Of a caller.
     held: Option<Held>,
     /// The place of a call that nobody known has made so far.
@@ -333,7 +347,7 @@ impl Future for Call {
             }
         }
         // None: a check that was answered already.
-        let Some(Asked { answer, activity, held, .. }) = asked else { return Poll::Pending };
+        let Some(Asked { answer, open, held, .. }) = asked else { return Poll::Pending };
         let answered = match answer {
             Answering::Here(answer) => ready!(Pin::new(answer).poll(context)),
             Answering::Elsewhere(answer) => match ready!(Pin::new(answer).poll(context)) {
@@ -347,8 +361,7 @@ impl Future for Call {
             Answering::Probe(probe) => return probe.poll(context).map(Ok),
         };
         let held = held.take();
-        let body =
-            |body| CallBody::Other { body, held, ended: false, _activity: Arc::clone(activity) };
+        let body = |body| CallBody::Other { body, held, ended: false, _open: open.clone() };
         Poll::Ready(answered.map(|answer| answer.map(body)))
     }
 }
@@ -399,8 +412,10 @@ pub(super) enum CallBody {
         held: Option<Held>,
         /// For want of room.
         ended: bool,
-        _activity: Arc<Activity>,
+        _open: OpenCall,
     },
+    /// Of a question about health.
+    Probe { body: HotBody, _sent: ProbeAnswer },
     /// Of a watch of health.
     Watch(WatchBody),
     /// Of a request that is no call.
@@ -417,7 +432,9 @@ impl Body for CallBody {
     ) -> Poll<Option<Result<Frame<Counted>, Status>>> {
         match self.get_mut() {
             CallBody::Empty => Poll::Ready(None),
-            CallBody::Hot(body) => Pin::new(body).poll_frame(context),
+            CallBody::Hot(body) | CallBody::Probe { body, .. } => {
+                Pin::new(body).poll_frame(context)
+            }
             CallBody::Other { ended: true, .. } => Poll::Ready(None),
             CallBody::Other { body, held, ended, .. } => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
@@ -436,7 +453,7 @@ impl Body for CallBody {
     fn is_end_stream(&self) -> bool {
         match self {
             CallBody::Empty => true,
-            CallBody::Hot(body) => body.is_end_stream(),
+            CallBody::Hot(body) | CallBody::Probe { body, .. } => body.is_end_stream(),
             CallBody::Other { body, ended, .. } => *ended || body.is_end_stream(),
             CallBody::Watch(_) => false,
             CallBody::Text(text) => text.is_none(),
@@ -446,7 +463,7 @@ impl Body for CallBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             CallBody::Empty => SizeHint::with_exact(0),
-            CallBody::Hot(body) => body.size_hint(),
+            CallBody::Hot(body) | CallBody::Probe { body, .. } => body.size_hint(),
             CallBody::Other { body, .. } => body.size_hint(),
             CallBody::Watch(_) => SizeHint::default(),
             CallBody::Text(text) => {

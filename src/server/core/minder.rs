@@ -2,7 +2,7 @@
 //! certificate that does not hold any more. A task beside the connection waits for all of that, so
 //! that the connection itself looks at two flags and no clock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -53,6 +53,32 @@ pub(super) struct Orders {
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicU64,
+    open: AtomicUsize,
+    probe_answers: AtomicUsize,
+}
+
+/// A call, or the body of its answer, until it is dropped. Checks that are answered at once have none.
+pub(super) struct OpenCall(Arc<Activity>);
+
+impl Clone for OpenCall {
+    fn clone(&self) -> Self {
+        self.0.open()
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The answer to a probe until it was sent. It keeps no connection from being idle.
+pub(super) struct ProbeAnswer(Arc<Activity>);
+
+impl Drop for ProbeAnswer {
+    fn drop(&mut self) {
+        self.0.probe_answers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Activity {
@@ -63,6 +89,23 @@ impl Activity {
 
     fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call that takes its time.
+    pub(super) fn open(self: &Arc<Self>) -> OpenCall {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenCall(Arc::clone(self))
+    }
+
+    /// Counts the answer to a probe.
+    pub(super) fn answer_probe(self: &Arc<Self>) -> ProbeAnswer {
+        self.probe_answers.fetch_add(1, Ordering::Relaxed);
+        ProbeAnswer(Arc::clone(self))
+    }
+
+    /// How many streams of the transport there are for calls that take their time, and for probes.
+    pub(super) fn streams(&self) -> usize {
+        self.open.load(Ordering::Relaxed) + self.probe_answers.load(Ordering::Relaxed)
     }
 }
 
@@ -94,7 +137,7 @@ impl Minder {
                 return;
             }
             why = ending.asked() => match why {
-                Why::Displaced | Why::Unread => {
+                Why::Displaced | Why::Unread | Why::Crowded => {
                     tell.send(()).ok();
                     return;
                 }
@@ -130,17 +173,15 @@ async fn displaced(ending: &Ending) {
 }
 
 /// Completes when no call was begun, and none was under way, for as long as that may be.
-async fn is_idle(activity: &Arc<Activity>, allowed: Option<Duration>) {
+async fn is_idle(activity: &Activity, allowed: Option<Duration>) {
     let Some(allowed) = allowed else { return std::future::pending().await };
     let mut quiet = 0;
     let mut seen = activity.begun();
-    // Ours and the connection's; every call under way has one more, and so has its answer's body. Only
-    // a check that is answered at once has none.
-    let alone = 2;
     while quiet < LOOKS {
         sleep(allowed / LOOKS).await;
         let now = activity.begun();
-        quiet = if now == seen && Arc::strong_count(activity) <= alone { quiet + 1 } else { 0 };
+        let open = activity.open.load(Ordering::Relaxed);
+        quiet = if now == seen && open == 0 { quiet + 1 } else { 0 };
         seen = now;
     }
 }

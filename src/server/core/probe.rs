@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 use super::calls::CallBody;
 use super::message::Message;
-use super::minder::Activity;
+use super::minder::{Activity, OpenCall};
 use crate::grpc::edge::{deadline, malformed, timed_out, too_large};
 use crate::grpc::framing::HEADER;
 use crate::grpc::health::{self, Health, HealthChanges, MAX_MESSAGE_BYTES, Question};
@@ -141,7 +141,8 @@ impl Probe {
         if !self.is_watch {
             let answer = HotBody::of(Answer::uncounted(self.health.check(message)?));
             self.call.take().into_iter().for_each(CallUnderWay::succeeded);
-            return Ok(answer.map(CallBody::Hot));
+            let sent = self.activity.answer_probe();
+            return Ok(answer.map(|body| CallBody::Probe { body, _sent: sent }));
         }
         let changes = self.health.watch(message)?;
         let place = match self.waiting.take() {
@@ -150,12 +151,7 @@ impl Probe {
         };
         let mut call = self.call.take();
         call.iter_mut().for_each(CallUnderWay::goes_on);
-        let body = WatchBody {
-            changes,
-            _place: place,
-            _call: call,
-            _activity: Arc::clone(&self.activity),
-        };
+        let body = WatchBody { changes, _place: place, _call: call, _open: self.activity.open() };
         let mut response = Response::new(CallBody::Watch(body));
         let grpc = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
@@ -174,7 +170,7 @@ pub(super) struct WatchBody {
     _place: Probing,
     /// It ends when its client has enough of it.
     _call: Option<CallUnderWay>,
-    _activity: Arc<Activity>,
+    _open: OpenCall,
 }
 
 impl WatchBody {

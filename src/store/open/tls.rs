@@ -48,7 +48,7 @@ pub(super) fn checked(
                 "with sslmode=verify-ca, or require with sslrootcert, a certificate of any authority \
                  that this system knows would do, for whatever name: write sslmode=verify-full. If the \
                  server's certificate does not have its name, set SSL_CERT_FILE to the file that \
-                 sslrootcert names, so that no other authority counts"
+                 sslrootcert names, and SSL_CERT_DIR to nothing, so that no other authority counts"
                     .to_owned(),
             ))
         }

@@ -41,11 +41,6 @@ fn filter(count: usize, permission: &str) -> pb::FilterResourcesRequest {
 }
 
 #[track_caller]
-fn too_large(status: &Status, says: &str) {
-    beyond(status, says, MOST);
-}
-
-#[track_caller]
 fn beyond(status: &Status, says: &str, limit: usize) {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
     let (code, reason) = (status.code(), info.reason.as_str());

@@ -94,8 +94,8 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
     let server = with_caller(directory.path(), &["--request-timeout", "600"]);
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(say(&server, &begun(HEALTH_CHECK, 255, 30, 3)).await);
-        let watches = begun(HEALTH_WATCH, 255, 0, 0);
+        held.push(say(&server, &begun(HEALTH_CHECK, 60, 30, 3)).await);
+        let watches = begun(HEALTH_WATCH, 60, 0, 0);
         held.push(say(&server, &watches).await);
     }
     for (method, code) in [("Check", "RESOURCE_EXHAUSTED"), ("Watch", "RESOURCE_EXHAUSTED")] {
@@ -103,11 +103,11 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
             "rolegate_rpcs_total{{method=\"grpc.health.v1.Health/{method}\",code=\"{code}\"}}"
         );
         // 32 of each connection wait.
-        let beyond = f64::from(3 * (255 - 32));
+        let beyond = f64::from(3 * (60 - 32));
         eventually("refusing", async || metric(&server, &line).await == Some(beyond)).await;
     }
     let shed = "rolegate_calls_shed_total{what=\"probes\",of=\"connection\"}";
-    assert_eq!(metric(&server, shed).await, Some(f64::from(6 * (255 - 32))));
+    assert_eq!(metric(&server, shed).await, Some(f64::from(6 * (60 - 32))));
     for _ in 0..10 {
         assert_eq!(probe(&server).await, ServingStatus::Serving);
     }
@@ -129,6 +129,58 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
     };
     tokio::time::timeout(PATIENCE, answer).await.expect("no answer");
     drop(held);
+}
+
+/// What the transport keeps for a call is in no room, so there are not many of those of nobody.
+#[tokio::test]
+async fn more_probes_at_once_than_anybody_needs_end_their_connection() {
+    const SETTINGS: u8 = 4;
+    let directory = tempfile::tempdir().unwrap();
+    let server = with_caller(directory.path(), &["--request-timeout", "600"]);
+    let crowded = "rolegate_connections_ended_total{reason=\"crowded\"}";
+    let whole = |call: u32| {
+        let stream = 2 * call + 1;
+        [head(stream, HEALTH_CHECK, &[]), frame(0, END_STREAM, stream, &[0; 5])].concat()
+    };
+    let all: Vec<u8> = (0..250).flat_map(whole).collect();
+    let mut streams = vec![
+        say(&server, &[PREFACE, &all].concat()).await,
+        say(&server, &begun(HEALTH_CHECK, 250, 30, 3)).await,
+        say(&server, &begun(HEALTH_WATCH, 250, 0, 0)).await,
+    ];
+    for stream in &mut streams {
+        to_the_end(stream).await;
+    }
+    // The same one after the other, whose answers are not taken (SETTINGS_INITIAL_WINDOW_SIZE 0).
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let mut stream = say(&server, &[&PREFACE[..24], &settings].concat()).await;
+    for call in 0..250 {
+        if stream.write_all(&whole(call)).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    to_the_end(&mut stream).await;
+    eventually("ending", async || metric(&server, crowded).await == Some(4.0)).await;
+    assert!(server.log_with("more calls at once than probes need").await.contains("crowded"));
+    // Probes whose answers are taken go on for as long as they like, and callers may have many.
+    let channel = server.channel().await;
+    let mut health = HealthClient::new(channel.clone());
+    for _ in 0..300 {
+        health.check(HealthCheckRequest::default()).await.unwrap();
+    }
+    check(&channel, Some("known")).await.unwrap();
+    let mut probes = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let mut health = health.clone();
+        probes.spawn(async move { health.check(HealthCheckRequest::default()).await });
+    }
+    while let Some(answer) = probes.join_next().await {
+        // More than 32 that wait for their message are refused, and nothing else happens.
+        answer.unwrap().ok();
+    }
+    check(&channel, Some("known")).await.unwrap();
+    assert_eq!(metric(&server, crowded).await, Some(4.0));
 }
 
 /// Reads to the end: what was said of going away.

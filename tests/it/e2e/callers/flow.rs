@@ -152,3 +152,52 @@ fn a_server_that_could_be_overheard_or_knows_nobody_does_not_start() {
         assert!(!stderr.contains("PRIVATE KEY"), "{stderr}");
     }
 }
+
+/// What is written for a caller stands beside what was there, as a whole or not at all.
+#[test]
+fn a_token_goes_to_its_file_and_its_caller_to_the_callers_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+    let mode =
+        |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+    let new = |name: &str, more: &[&str]| {
+        let made = run(path, &[&["token", "new", "--name", name][..], more].concat());
+        let said = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (made.status.success(), said(made.stdout), said(made.stderr))
+    };
+    let both = ["--append", "callers.toml", "--token-file", "chat.token"];
+    assert_eq!(new("chat", &both), (true, String::new(), String::new()));
+    let (first, token) = (read("callers.toml"), read("chat.token"));
+    assert!(first.starts_with("[[caller]]\nname = \"chat\"\n") && token.starts_with("rolegate_"));
+    assert!(!first.contains(token.trim()));
+    assert_eq!((mode("callers.toml"), mode("chat.token")), (0o600, 0o600));
+
+    // A name that is there, a token file that is there, a file that is not sound: nothing changes.
+    for (name, append, file, said) in [
+        ("chat", "callers.toml", "other.token", "chat"),
+        ("mail", "callers.toml", "chat.token", "give it another name"),
+        ("mail", "broken.toml", "other.token", "broken.toml is not sound"),
+        ("mail", "none/callers.toml", "other.token", "cannot be written"),
+    ] {
+        std::fs::write(path.join("broken.toml"), "[[caller]").unwrap();
+        let (done, _, error) = new(name, &["--append", append, "--token-file", file]);
+        assert!(!done && error.contains(said), "{error}");
+        assert_eq!((read("callers.toml"), read("chat.token")), (first.clone(), token.clone()));
+        assert_eq!((read("broken.toml").as_str(), read("other.token").as_str()), ("[[caller]", ""));
+    }
+
+    // The file keeps its mode, a link to it stays, and what was not asked for comes out.
+    std::fs::set_permissions(path.join("callers.toml"), std::fs::Permissions::from_mode(0o640))
+        .unwrap();
+    std::os::unix::fs::symlink("callers.toml", path.join("link.toml")).unwrap();
+    let (done, said, _) = new("mail", &["--append", "link.toml", "--capabilities", "check,read"]);
+    assert!(done && said.starts_with("rolegate_") && said.lines().count() == 1, "{said}");
+    let second = read("callers.toml");
+    assert_eq!(mode("callers.toml"), 0o640);
+    assert!(std::fs::symlink_metadata(path.join("link.toml")).unwrap().is_symlink());
+    assert!(second.starts_with(&format!("{first}\n[[caller]]\nname = \"mail\"\n")), "{second}");
+    assert!(second.ends_with("capabilities = [\"check\", \"read\"]\n"), "{second}");
+    let (done, said, _) = new("ticketing", &["--token-file", "ticketing.token"]);
+    assert!(done && said.starts_with("[[caller]]\nname = \"ticketing\"\n"), "{said}");
+}
