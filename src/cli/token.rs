@@ -1,8 +1,8 @@
 //! `rolegate token`: bearer tokens for callers.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -89,7 +89,7 @@ pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
             // It would let nobody in.
             std::fs::remove_file(path).ok();
         }
-        return Err(format!("{} cannot be written: {error}", callers.path.display()).into());
+        return Err(error);
     }
     match (&callers, &token_file) {
         (None, None) => print(&format!(
@@ -106,7 +106,8 @@ pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
 struct Appended {
     path: PathBuf,
     text: String,
-    mode: u32,
+    /// Those of the file that is there.
+    metadata: Option<Metadata>,
 }
 
 impl Appended {
@@ -114,9 +115,9 @@ impl Appended {
     fn new(path: &Path, entry: &str) -> Result<Self, Failure> {
         // Where it is a link, the file that is meant is replaced, and the link stays.
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let (mut text, mode) = match std::fs::metadata(&path) {
-            Ok(metadata) => (files::read_text(&path)?, metadata.permissions().mode() & 0o7777),
-            Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), PRIVATE),
+        let (mut text, metadata) = match std::fs::metadata(&path) {
+            Ok(metadata) => (files::read_text(&path)?, Some(metadata)),
+            Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
             Err(error) => return Err(format!("{}: {error}", path.display()).into()),
         };
         if !text.is_empty() {
@@ -126,22 +127,40 @@ impl Appended {
         CallersFile::parse(&text).map_err(|problems| {
             format!("with this caller, {} is not sound:\n{problems}", path.display())
         })?;
-        Ok(Appended { path, text, mode })
+        Ok(Appended { path, text, metadata })
     }
 
-    /// Replaces the file at once: a server that reads it meanwhile sees the old or the new one.
-    fn write(&self) -> std::io::Result<()> {
+    /// Replaces the file at once: a server that reads it meanwhile sees the old or the new one, and
+    /// may read the new one if it could read the old one.
+    fn write(&self) -> Result<(), Failure> {
+        let path = self.path.display();
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
         let new = PathBuf::from(new);
-        let replaced = write_new(&new, &self.text).and_then(|()| {
-            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(self.mode))?;
-            std::fs::rename(&new, &self.path)
-        });
-        if replaced.as_ref().is_err_and(|error| error.kind() != ErrorKind::AlreadyExists) {
+        write_new(&new, &self.text).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => format!(
+                "{} is there already: {path} is being changed, or a change of it was broken off; \
+                 then delete it",
+                new.display()
+            ),
+            _ => format!("{path} cannot be written: {error}"),
+        })?;
+        self.put(&new).map_err(|error| {
             std::fs::remove_file(&new).ok();
+            format!("{path} cannot be replaced: {error}").into()
+        })
+    }
+
+    fn put(&self, new: &Path) -> std::io::Result<()> {
+        if let Some(before) = &self.metadata {
+            let made = std::fs::metadata(new)?;
+            if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+                chown(new, Some(before.uid()), Some(before.gid()))?;
+            }
+            let mode = before.permissions().mode() & 0o7777;
+            std::fs::set_permissions(new, std::fs::Permissions::from_mode(mode))?;
         }
-        replaced
+        std::fs::rename(new, &self.path)
     }
 }
 

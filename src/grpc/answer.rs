@@ -8,7 +8,7 @@ use super::pb::{self, ErrorReason};
 use super::status::refuse;
 use crate::service::page::MAX_ANSWER_BYTES;
 
-/// What the ids in an answer may have; the rest is for all that it has besides.
+/// Limit on the ids in an answer, in bytes; the rest is for all that it has besides.
 const MAX_ID_BYTES: usize = MAX_ANSWER_BYTES - (64 << 10);
 
 /// The answer to a question, unless it is too large.

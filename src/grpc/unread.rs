@@ -73,25 +73,36 @@ impl Unread {
         bytes: usize,
         caller: Option<&UnderWay>,
     ) -> Result<Holding, Status> {
-        self.try_hold(bytes, caller).ok_or_else(|| {
+        self.hold_or_miss(bytes, caller).map_err(|missing| {
             self.failed.fetch_add(1, Ordering::Relaxed);
-            self.room.refuse(bytes, caller.map(|caller| &caller.bytes)).said_of_an_answer()
+            self.room.refuse(missing, caller.map(|caller| &caller.bytes)).said_of_an_answer()
         })
     }
 
-    /// The same where whoever finds no room is told so elsewhere.
+    /// Counts the same, and refuses nothing in the metrics: a call without room is refused elsewhere.
     #[inline]
     pub fn try_hold(self: &Arc<Self>, bytes: usize, caller: Option<&UnderWay>) -> Option<Holding> {
-        if self.add(bytes, caller) {
-            return Some(Holding { of: Arc::clone(self), bytes });
+        self.hold_or_miss(bytes, caller).ok()
+    }
+
+    #[inline]
+    fn hold_or_miss(
+        self: &Arc<Self>,
+        bytes: usize,
+        caller: Option<&UnderWay>,
+    ) -> Result<Holding, usize> {
+        match self.add(bytes, caller) {
+            Ok(()) => Ok(Holding { of: Arc::clone(self), bytes }),
+            Err(missing) => {
+                self.held.fetch_sub(bytes, Ordering::Relaxed);
+                Err(missing)
+            }
         }
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        None
     }
 
     /// The same where it must be, for it was done and cannot be taken back.
     pub fn hold_anyway(self: &Arc<Self>, bytes: usize, caller: Option<&UnderWay>) -> Holding {
-        if !self.add(bytes, caller) {
+        if self.add(bytes, caller).is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
         Holding { of: Arc::clone(self), bytes }
@@ -103,26 +114,28 @@ impl Unread {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Adds it in any case, and tells whether there is room for it.
+    /// Adds it in any case. An error tells how many bytes find no room.
     #[inline]
-    fn add(&self, bytes: usize, caller: Option<&UnderWay>) -> bool {
+    fn add(&self, bytes: usize, caller: Option<&UnderWay>) -> Result<(), usize> {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        held <= FREE_BYTES + self.taken.load(Ordering::Relaxed) || self.take_piece(held, caller)
+        if held <= FREE_BYTES + self.taken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.take_piece(held, caller)
     }
 
     #[cold]
-    fn take_piece(&self, held: usize, caller: Option<&UnderWay>) -> bool {
+    fn take_piece(&self, held: usize, caller: Option<&UnderWay>) -> Result<(), usize> {
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = held.saturating_sub(FREE_BYTES + self.taken.load(Ordering::Relaxed));
         let of_caller = caller.map(|caller| &caller.bytes);
         // A whole piece, or where that does not fit any more, only what is needed.
         let mut sizes = [missing.next_multiple_of(PIECE_BYTES), missing].into_iter();
-        let Some(bytes) = sizes.find(|bytes| self.room.try_add(*bytes, of_caller)) else {
-            return false;
-        };
+        let found = sizes.find(|bytes| self.room.try_add(*bytes, of_caller));
+        let bytes = found.ok_or(missing)?;
         pieces.push(Piece { room: Arc::clone(&self.room), of_caller: of_caller.cloned(), bytes });
         self.taken.fetch_add(bytes, Ordering::Relaxed);
-        true
+        Ok(())
     }
 
     #[inline]

@@ -31,7 +31,7 @@ pub(super) enum Why {
     Refused,
     /// Its client does not take its answers, and there is no room for more of them.
     Unread,
-    /// It has more calls at once than probes need, and no caller has called on it.
+    /// More calls at once than probes need, on a connection on which no caller has called.
     Crowded,
 }
 

@@ -414,7 +414,7 @@ pub(super) enum CallBody {
         ended: bool,
         _open: OpenCall,
     },
-    /// Of a question about health.
+    /// Answer to a question about health.
     Probe { body: HotBody, _sent: ProbeAnswer },
     /// Of a watch of health.
     Watch(WatchBody),

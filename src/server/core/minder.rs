@@ -103,7 +103,7 @@ impl Activity {
         ProbeAnswer(Arc::clone(self))
     }
 
-    /// How many streams of the transport there are for calls that take their time, and for probes.
+    /// Counts the streams of the transport for calls that take their time, and for probes.
     pub(super) fn streams(&self) -> usize {
         self.open.load(Ordering::Relaxed) + self.probe_answers.load(Ordering::Relaxed)
     }

@@ -11,7 +11,7 @@ use super::process::{Clients, Server};
 
 /// What clients take.
 const MOST: usize = 4 << 20;
-/// Of which ids may have so much.
+/// Limit on the ids in it.
 const MOST_OF_IDS: usize = MOST - (64 << 10);
 const TENANT: &str = "acme";
 

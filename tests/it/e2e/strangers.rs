@@ -93,9 +93,11 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
     let directory = tempfile::tempdir().unwrap();
     let server = with_caller(directory.path(), &["--request-timeout", "600"]);
     let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(say(&server, &begun(HEALTH_CHECK, 60, 30, 3)).await);
-        let watches = begun(HEALTH_WATCH, 60, 0, 0);
+    // As many of each connection as it may have at once, and more of all than the server had room for
+    // when all shared one.
+    for _ in 0..8 {
+        held.push(say(&server, &begun(HEALTH_CHECK, 64, 30, 3)).await);
+        let watches = begun(HEALTH_WATCH, 64, 0, 0);
         held.push(say(&server, &watches).await);
     }
     for (method, code) in [("Check", "RESOURCE_EXHAUSTED"), ("Watch", "RESOURCE_EXHAUSTED")] {
@@ -103,11 +105,11 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
             "rolegate_rpcs_total{{method=\"grpc.health.v1.Health/{method}\",code=\"{code}\"}}"
         );
         // 32 of each connection wait.
-        let beyond = f64::from(3 * (60 - 32));
+        let beyond = f64::from(8 * (64 - 32));
         eventually("refusing", async || metric(&server, &line).await == Some(beyond)).await;
     }
     let shed = "rolegate_calls_shed_total{what=\"probes\",of=\"connection\"}";
-    assert_eq!(metric(&server, shed).await, Some(f64::from(6 * (60 - 32))));
+    assert_eq!(metric(&server, shed).await, Some(f64::from(16 * (64 - 32))));
     for _ in 0..10 {
         assert_eq!(probe(&server).await, ServingStatus::Serving);
     }
@@ -131,7 +133,7 @@ async fn a_small_probe_gets_through_beside_any_number_that_wait() {
     drop(held);
 }
 
-/// What the transport keeps for a call is in no room, so there are not many of those of nobody.
+/// Bounds what the transport keeps for calls of nobody, which no limit of bytes counts.
 #[tokio::test]
 async fn more_probes_at_once_than_anybody_needs_end_their_connection() {
     const SETTINGS: u8 = 4;

@@ -1,5 +1,5 @@
-//! What is not said neither widens nor destroys: see `docs/reference/zero-values.md`, whose table is
-//! held to the descriptors here.
+//! Zero values neither widen nor destroy: see `docs/reference/zero-values.md`, whose table is held to
+//! the descriptors here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -1,6 +1,6 @@
 //! What the command line makes, tried out as a stranger would, and what it refuses.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Output;
 
 use rolegate::grpc::pb;
@@ -153,7 +153,7 @@ fn a_server_that_could_be_overheard_or_knows_nobody_does_not_start() {
     }
 }
 
-/// What is written for a caller stands beside what was there, as a whole or not at all.
+/// Adds callers beside those that were there, as a whole or not at all.
 #[test]
 fn a_token_goes_to_its_file_and_its_caller_to_the_callers_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -190,14 +190,23 @@ fn a_token_goes_to_its_file_and_its_caller_to_the_callers_file() {
     // The file keeps its mode, a link to it stays, and what was not asked for comes out.
     std::fs::set_permissions(path.join("callers.toml"), std::fs::Permissions::from_mode(0o640))
         .unwrap();
+    // Whoever may give files away finds the owner kept too.
+    std::os::unix::fs::chown(path.join("callers.toml"), Some(65_532), None).ok();
+    let owner = |name: &str| std::fs::metadata(path.join(name)).unwrap().uid();
+    let before = owner("callers.toml");
     std::os::unix::fs::symlink("callers.toml", path.join("link.toml")).unwrap();
     let (done, said, _) = new("mail", &["--append", "link.toml", "--capabilities", "check,read"]);
     assert!(done && said.starts_with("rolegate_") && said.lines().count() == 1, "{said}");
     let second = read("callers.toml");
-    assert_eq!(mode("callers.toml"), 0o640);
+    assert_eq!((mode("callers.toml"), owner("callers.toml")), (0o640, before));
     assert!(std::fs::symlink_metadata(path.join("link.toml")).unwrap().is_symlink());
     assert!(second.starts_with(&format!("{first}\n[[caller]]\nname = \"mail\"\n")), "{second}");
     assert!(second.ends_with("capabilities = [\"check\", \"read\"]\n"), "{second}");
+    // A change that somebody else makes, or broke off, is not overwritten.
+    std::fs::write(path.join("callers.toml.new"), "").unwrap();
+    let (done, _, error) = new("crm", &["--append", "callers.toml", "--token-file", "crm.token"]);
+    assert!(!done && error.contains("callers.toml.new is there already"), "{error}");
+    assert_eq!((read("callers.toml"), read("crm.token").as_str()), (second, ""));
     let (done, said, _) = new("ticketing", &["--token-file", "ticketing.token"]);
     assert!(done && said.starts_with("[[caller]]\nname = \"ticketing\"\n"), "{said}");
 }
